@@ -1,0 +1,102 @@
+"""One photo file made fit for a record: checked from its header, upright, RGB, JPEG or PNG."""
+
+import dataclasses
+import io
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+JPEG_QUALITY = 95
+ORIENTATION = 0x0112  # the EXIF tag
+_WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+
+
+class PhotoError(ValueError):
+    """A photo that cannot become a record; the message is the reason for `rejected.csv`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordPhoto:
+    """A photo as records hold it: upright and RGB.
+
+    Attributes:
+        encoded: the file's bytes.
+        format: "JPEG" or "PNG", the field's spelling of `image/format`.
+        height: pixels.
+        width: pixels.
+    """
+
+    encoded: bytes
+    format: str
+    height: int
+    width: int
+
+
+def prepare_photo(encoded: bytes, max_pixels: int) -> RecordPhoto:
+    """Checks a photo and makes it upright RGB; files that are so already keep their bytes.
+
+    The pixel limit is checked from the header, before anything is decoded. Then the whole photo is decoded once,
+    so that a truncated file is found here and not in the middle of a training. EXIF orientation is applied. CMYK,
+    grey and palette photos become RGB, transparent ones are laid on white. What has to be written again stays in its
+    kind: lossy formats become JPEG of quality 95 without chroma subsampling, the others PNG.
+
+    Args:
+        encoded: the file's bytes, any format that Pillow reads; of animations, the first frame.
+        max_pixels: most pixels (height * width) accepted.
+
+    Returns:
+        The photo for a record.
+
+    Raises:
+        PhotoError: the file is empty, not an image, too large, truncated or broken.
+    """
+    if not encoded:
+        raise PhotoError("the file is empty")
+    try:
+        image = _open(encoded, max_pixels)
+        image.load()
+        orientation = image.getexif().get(ORIENTATION, 1)
+        kind = (
+            "JPEG" if image.format == "MPO" else image.format
+        )  # a phone's multi-picture file begins with a plain JPEG
+        if kind in ("JPEG", "PNG") and image.mode == "RGB" and orientation == 1 and "transparency" not in image.info:
+            return RecordPhoto(encoded, kind, image.height, image.width)
+        lossy = kind in ("JPEG", "WEBP")
+        return _encode(to_rgb(ImageOps.exif_transpose(image)), "JPEG" if lossy else "PNG")
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        if isinstance(error, PhotoError):
+            raise
+        raise PhotoError(f"the image data is broken: {str(error).rstrip('.') or type(error).__name__}") from error
+
+
+def _open(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    """Reads the header and checks the size it states."""
+    try:
+        # Pillow's own bomb check is not needed beside ours, and would refuse large photos that the flag allows.
+        Image.MAX_IMAGE_PIXELS = None
+        image = Image.open(io.BytesIO(encoded))
+    except UnidentifiedImageError:
+        raise PhotoError("not an image in a known format") from None
+    if image.width * image.height > max_pixels:
+        raise PhotoError(f"{image.width}x{image.height} pixels, more than the {max_pixels} that --max_pixels allows")
+    return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Returns an RGB image of any mode: transparency laid on white, 16 bits reduced to the upper 8 as libpng does."""
+    if image.mode in _WIDE_MODES:
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _encode(image: Image.Image, image_format: str) -> RecordPhoto:
+    buffer = io.BytesIO()
+    if image_format == "JPEG":
+        image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    else:
+        image.save(buffer, "PNG")
+    return RecordPhoto(buffer.getvalue(), image_format, image.height, image.width)

@@ -1,0 +1,206 @@
+"""A directory of record shards: `dataset.json`, `photos.csv` and `SPLIT-00000-of-00001.tfrecord` files."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from tfretrieval import files
+from tfretrieval.errors import InputError
+
+DESCRIPTION = "dataset.json"
+BENCHMARK = "benchmark.json"
+PHOTO_INDEX = "photos.csv"
+INDEX_COLUMNS = ("split", "shard", "offset", "length", "photo", "label", "height", "width")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The photos of one split, in the order of its shards.
+
+    Attributes:
+        name: "train", "validation", "queries" or "database".
+        shards: the split's files.
+        shard: int32 [N], index into `shards` of each photo's record.
+        offset: int64 [N], where the record's data begins in its shard, in bytes.
+        length: int64 [N], bytes of the record's data.
+        ids: N photo ids.
+        labels: int64 [N], index of each photo's instance in the set's label map.
+        sizes: int32 [N, 2], height and width in pixels.
+    """
+
+    name: str
+    shards: tuple[Path, ...]
+    shard: np.ndarray
+    offset: np.ndarray
+    length: np.ndarray
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    sizes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, row: int) -> bytes:
+        """Returns the serialised record of one photo, read from its place in its shard.
+
+        Raises:
+            InputError: the shard ends before the record does.
+        """
+        path = self.shards[self.shard[row]]
+        with path.open("rb") as file:
+            file.seek(int(self.offset[row]))
+            data = file.read(int(self.length[row]))
+        if len(data) != self.length[row]:
+            raise InputError(
+                f"{path} is truncated: the record of {self.ids[row]!r} is cut short; make the records again."
+            )
+        return data
+
+    def select(self, rows: np.ndarray) -> "Split":
+        """Returns the split of the given rows only, in that order (int [M])."""
+        return dataclasses.replace(
+            self,
+            shard=self.shard[rows],
+            offset=self.offset[rows],
+            length=self.length[rows],
+            ids=tuple(self.ids[row] for row in rows),
+            labels=self.labels[rows],
+            sizes=self.sizes[rows],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordSet:
+    """A directory of records that `pipelines.make_records` wrote.
+
+    Attributes:
+        directory: where it is.
+        name: the set's name.
+        labels: instance names; a photo's label is an index into them.
+        splits: the splits by name.
+        sha256: hash over the shards' hashes; names the data in every result made from it.
+    """
+
+    directory: Path
+    name: str
+    labels: tuple[str, ...]
+    splits: dict[str, Split]
+    sha256: str
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "RecordSet":
+        """Opens a record set and checks that its shards are there with the sizes they were written with.
+
+        Raises:
+            InputError: the directory, its description, its index or a shard is missing, cut short or inconsistent.
+        """
+        directory = Path(directory)
+        if not directory.is_dir():
+            raise InputError(
+                f"--records={directory} is not a directory; the output of pipelines.make_records is wanted."
+            )
+        description = files.read_json(directory / DESCRIPTION, "the output of pipelines.make_records")
+        try:
+            shards = {
+                split: [Shard(**shard) for shard in value["shards"]] for split, value in description["splits"].items()
+            }
+            name, labels, digest = description["name"], tuple(description["labels"]), description["sha256"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{directory / DESCRIPTION} is not a record set's description ({error!r}); make it again."
+            ) from error
+        for shard in (shard for group in shards.values() for shard in group):
+            _check_size(directory / shard.file, shard.bytes)
+        return cls(directory, name, labels, _read_index(directory, shards), digest)
+
+    def split(self, name: str | None = None) -> Split:
+        """Returns a split by name, or the only one when no name is given.
+
+        Raises:
+            InputError: there is no such split, or several and none was named.
+        """
+        if name is None and len(self.splits) == 1:
+            return next(iter(self.splits.values()))
+        if name not in self.splits:
+            found = ", ".join(sorted(self.splits))
+            raise InputError(
+                f"{self.directory} holds the splits {found}; --split={name or ''} does not name one of them."
+            )
+        return self.splits[name]
+
+    def verify(self) -> None:
+        """Reads every shard and compares its SHA-256 with the one in `dataset.json`.
+
+        Raises:
+            InputError: a shard's bytes have changed.
+        """
+        for value in files.read_json(self.directory / DESCRIPTION, "a record set")["splits"].values():
+            for shard in value["shards"]:
+                if files.sha256(self.directory / shard["file"]) != shard["sha256"]:
+                    raise InputError(
+                        f"{self.directory / shard['file']} has changed since it was written; make the records again."
+                    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One shard as `dataset.json` lists it: file name, SHA-256, size in bytes, number of photos."""
+
+    file: str
+    sha256: str
+    bytes: int
+    photos: int
+
+
+def _check_size(path: Path, size: int) -> None:
+    if not path.is_file():
+        raise InputError(f"{path} is missing; dataset.json lists it with {size} bytes.")
+    if path.stat().st_size != size:
+        raise InputError(
+            f"{path} is truncated or changed: it has {path.stat().st_size} bytes and dataset.json lists {size}."
+        )
+
+
+def _read_index(directory: Path, shards: dict[str, list[Shard]]) -> dict[str, Split]:
+    """Reads `photos.csv` into one `Split` each."""
+    path = directory / PHOTO_INDEX
+    rows: dict[str, list[list[str]]] = {name: [] for name in shards}
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            reader = csv.reader(lines)
+            if tuple(next(reader, ())) != INDEX_COLUMNS:
+                raise InputError(
+                    f"{path} does not begin with the columns {', '.join(INDEX_COLUMNS)}; make the records again."
+                )
+            for row in reader:
+                rows[row[0]].append(row)
+        splits = {name: _split(directory, name, shards[name], rows[name]) for name in shards}
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; it is part of what pipelines.make_records writes.") from None
+    except (KeyError, IndexError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} has a line that cannot be read ({error!r}); make the records again.") from error
+    for name, split in splits.items():
+        if len(split) != sum(shard.photos for shard in shards[name]):
+            raise InputError(
+                f"{path} lists {len(split)} photos of {name!r}, unlike dataset.json; make the records again."
+            )
+    return splits
+
+
+def _split(directory: Path, name: str, shards: list[Shard], rows: list[list[str]]) -> Split:
+    number = {shard.file: index for index, shard in enumerate(shards)}
+    numbers = np.array([[int(row[column]) for column in (2, 3, 5, 6, 7)] for row in rows], np.int64).reshape(-1, 5)
+    return Split(
+        name=name,
+        shards=tuple(directory / shard.file for shard in shards),
+        shard=np.array([number[row[1]] for row in rows], np.int32),
+        offset=numbers[:, 0],
+        length=numbers[:, 1],
+        ids=tuple(row[4] for row in rows),
+        labels=numbers[:, 2],
+        sizes=numbers[:, 3:].astype(np.int32),
+    )

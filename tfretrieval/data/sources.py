@@ -1,0 +1,209 @@
+"""Where photos come from: each source turns what a user has into a sorted list of `PhotoEntry` values."""
+
+import csv
+import dataclasses
+import math
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tfretrieval.errors import InputError
+
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
+SPLITS = ("train", "validation", "queries", "database")
+_SPLIT_WORDS = {
+    "train": "train",
+    "val": "validation",
+    "validation": "validation",
+    "query": "queries",
+    "queries": "queries",
+    "database": "database",
+    "index": "database",
+}
+_BOX_COLUMNS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotoEntry:
+    """One photo named by a source.
+
+    Attributes:
+        photo_id: the photo's name in every later file; unique within a split.
+        path: where its file is.
+        instance: name of the instance it shows.
+        split: one of `SPLITS`.
+        boxes: (xmin, ymin, xmax, ymax) tuples of the instance's boxes, in pixels of the upright photo.
+    """
+
+    photo_id: str
+    path: Path
+    instance: str
+    split: str
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceOptions:
+    """Options of the sources.
+
+    Attributes:
+        holdout_share: folder: share of the instances held out for evaluation, in [0, 1].
+        query_share: folder: share of each held-out instance's photos that become queries, in (0, 1).
+        photos_root: csv: folder that relative photo paths start from; the csv file's own folder by default.
+        seed: folder: seed of the choice of held-out instances and of queries.
+    """
+
+    holdout_share: float = 0.0
+    query_share: float = 0.34
+    photos_root: str | None = None
+    seed: int = 0
+
+
+def read_folder(directory: str | Path, options: SourceOptions) -> list[PhotoEntry]:
+    """Reads a tree with one folder per instance; the leaf folder is the instance, nested folders are allowed.
+
+    The instance's name is the leaf folder's path below `directory`. Held-out instances are drawn by the seed among
+    those with two or more photos; a share of their photos become queries, the rest the database.
+
+    Args:
+        directory: the tree's root.
+        options: `holdout_share`, `query_share` and `seed` are read.
+
+    Returns:
+        Entries sorted by photo id, which is the path below `directory` with forward slashes.
+
+    Raises:
+        InputError: the folder is missing, holds no photo in a subfolder, or a share is out of range.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise InputError(
+            f"--input={directory} is not a folder; a folder with one subfolder of photos per instance is wanted."
+        )
+    if not 0 <= options.holdout_share <= 1:
+        raise InputError(f"--holdout_share is {options.holdout_share}; a share from 0 to 1 is wanted.")
+    if not 0 < options.query_share < 1:
+        raise InputError(f"--query_share is {options.query_share}; a share between 0 and 1 is wanted.")
+    photos = sorted(
+        path
+        for path in directory.rglob("*")
+        if path.suffix.lower() in PHOTO_SUFFIXES
+        and path.is_file()
+        and path.parent != directory
+        and not any(part.startswith(".") for part in path.relative_to(directory).parts)
+    )
+    if not photos:
+        raise InputError(
+            f"--input={directory} holds no photo in a subfolder ({', '.join(sorted(PHOTO_SUFFIXES))}); "
+            "one subfolder of photos per instance is wanted."
+        )
+    by_instance: dict[str, list[Path]] = defaultdict(list)
+    for path in photos:
+        by_instance[path.parent.relative_to(directory).as_posix()].append(path)
+    split_of = _hold_out(by_instance, options)
+    return sorted(
+        (
+            PhotoEntry(path.relative_to(directory).as_posix(), path, instance, split_of.get(path, "train"))
+            for instance, paths in by_instance.items()
+            for path in paths
+        ),
+        key=lambda entry: entry.photo_id,
+    )
+
+
+def _hold_out(by_instance: dict[str, list[Path]], options: SourceOptions) -> dict[Path, str]:
+    """Draws the held-out instances and, within each, its queries; returns the split of their photos."""
+    if not options.holdout_share:
+        return {}
+    rng = random.Random(options.seed)  # noqa: S311 - a repeatable draw is wanted, not a secret one
+    candidates = sorted(instance for instance, paths in by_instance.items() if len(paths) > 1)
+    count = min(len(candidates), max(1, round(options.holdout_share * len(by_instance))))
+    if not count:
+        raise InputError("--holdout_share needs an instance with two or more photos, and every instance has only one.")
+    split_of = {}
+    for instance in sorted(rng.sample(candidates, count)):
+        paths = by_instance[instance]
+        queries = set(rng.sample(paths, min(len(paths) - 1, max(1, math.floor(options.query_share * len(paths))))))
+        split_of |= {path: "queries" if path in queries else "database" for path in paths}
+    return split_of
+
+
+def read_csv(file: str | Path, options: SourceOptions) -> list[PhotoEntry]:
+    """Reads a csv file with the columns photo, instance and split, and optionally xmin, ymin, xmax, ymax.
+
+    `photo` is a path, absolute or relative to `photos_root`, and becomes the photo's id as written. `split` is train,
+    validation, query or database. Boxes are in pixels of the upright photo; a photo with several boxes has a row for
+    each. One photo may stand in the queries and in the database: it is then left out of its own ranking.
+
+    Args:
+        file: the csv file, UTF-8, with a header line.
+        options: `photos_root` is read.
+
+    Returns:
+        Entries sorted by photo id within each split.
+
+    Raises:
+        InputError: the file is missing or a line is at fault; the sentence names the line and the column.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise InputError(f"--input={file} is not a file; a csv file with the columns photo, instance, split is wanted.")
+    root = Path(options.photos_root) if options.photos_root else file.parent
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines)
+            missing = [column for column in ("photo", "instance", "split") if column not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(
+                    f"{file} lacks the column {missing[0]!r}; found {reader.fieldnames}, wanted photo, instance, split."
+                )
+            entries = _merge_rows(file, ((reader.line_num, row) for row in reader), root)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8 text ({error}); a csv file is wanted.") from error
+    if not entries:
+        raise InputError(f"{file} names no photo; a line per photo is wanted.")
+    return sorted(entries, key=lambda entry: (SPLITS.index(entry.split), entry.photo_id))
+
+
+def _merge_rows(file: Path, rows: Iterable[tuple[int, dict]], root: Path) -> list[PhotoEntry]:
+    """Makes one entry per (photo, split), gathering the boxes of its rows."""
+    entries: dict[tuple[str, str], PhotoEntry] = {}
+    for line, row in rows:
+        where = f"{file} line {line}"
+        photo_id, instance = (row["photo"] or "").strip(), (row["instance"] or "").strip()
+        if not photo_id or "\n" in photo_id or "\r" in photo_id:
+            raise InputError(f"{where}: photo is {photo_id!r}; a path on one line is wanted.")
+        if not instance:
+            raise InputError(f"{where}: instance is empty; the name of what the photo shows is wanted.")
+        split = _SPLIT_WORDS.get((row["split"] or "").strip().lower())
+        if split is None:
+            raise InputError(f"{where}: split is {row['split']!r}; one of {', '.join(_SPLIT_WORDS)} is wanted.")
+        box = _box(where, row)
+        earlier = entries.get((photo_id, split))
+        if earlier and (earlier.instance != instance or not box):
+            raise InputError(
+                f"{where}: {photo_id!r} stands there again; only a further box of {earlier.instance!r} may repeat it."
+            )
+        boxes = (*earlier.boxes, box) if earlier else ((box,) if box else ())
+        entries[photo_id, split] = PhotoEntry(photo_id, root / photo_id, instance, split, boxes)
+    return list(entries.values())
+
+
+def _box(where: str, row: dict) -> tuple[float, float, float, float] | None:
+    """Reads a row's box; None where its four columns are absent or empty."""
+    texts = [(row.get(column) or "").strip() for column in _BOX_COLUMNS]
+    if not any(texts):
+        return None
+    try:
+        xmin, ymin, xmax, ymax = map(float, texts)
+    except ValueError:
+        raise InputError(
+            f"{where}: the box is {texts}; four numbers xmin, ymin, xmax, ymax in pixels are wanted."
+        ) from None
+    if not (0 <= xmin < xmax and 0 <= ymin < ymax and all(map(math.isfinite, (xmax, ymax)))):
+        raise InputError(f"{where}: the box is {texts}; 0 <= xmin < xmax and 0 <= ymin < ymax are wanted.")
+    return xmin, ymin, xmax, ymax
+
+
+SOURCES: dict[str, Callable[[str | Path, SourceOptions], list[PhotoEntry]]] = {"folder": read_folder, "csv": read_csv}
