@@ -1,15 +1,22 @@
 """What every script shares: starting up quietly, one-sentence errors, and flags that can be repeated."""
 
+import dataclasses
+import re
 import sys
+import types
+import typing
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from absl import app, flags, logging
 
-from tfretrieval import files
+from tfretrieval import files, provenance
 from tfretrieval.errors import InputError
 
 FLAGS = flags.FLAGS
+Settings = TypeVar("Settings")
+_DEFINE = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
 
 
 def run_main(main: Callable[[], None]) -> None:
@@ -47,6 +54,50 @@ def flag_values(main: Callable[[], None]) -> dict[str, object]:
 
 def save_flags(main: Callable[[], None], output: str | Path) -> None:
     """Writes `output/flags.txt`, which `--flagfile=output/flags.txt` reads to repeat the run."""
-    values = flag_values(main)
-    lines = [FLAGS[name].serialize() for name, value in values.items() if value is not None]
-    files.write_text(Path(output) / "flags.txt", "\n".join(line for line in lines if line) + "\n")
+    files.write_text(Path(output) / "flags.txt", provenance.flag_file(flag_values(main)))
+
+
+def define_flags(settings: type, skip: tuple[str, ...] = ()) -> None:
+    """Defines a flag for each field of a dataclass, with the field's default and its line of the class's docstring.
+
+    Called by a script's module, whose flags they become. A field whose metadata has "choices" takes one of them.
+
+    Args:
+        settings: a dataclass whose docstring has an "Attributes" section.
+        skip: fields that get no flag.
+    """
+    told = _attributes(settings)
+    hints = typing.get_type_hints(settings)
+    for field in dataclasses.fields(settings):
+        if field.name not in skip:
+            kind = hints[field.name]
+            if isinstance(kind, types.UnionType):
+                kind = next(member for member in typing.get_args(kind) if member is not type(None))
+            if choices := field.metadata.get("choices"):
+                flags.DEFINE_enum(field.name, field.default, list(choices), told[field.name])
+            else:
+                _DEFINE[kind](field.name, field.default, told[field.name])
+            # absl takes the module that calls DEFINE for the flag's owner; named here, the script lists and saves it.
+            FLAGS.register_key_flag_for_module(_calling_script(), FLAGS[field.name])
+
+
+def from_flags(settings: type[Settings], **given: object) -> Settings:
+    """Makes a dataclass value from the flags of its fields, and from `given` for those without one."""
+    names = [field.name for field in dataclasses.fields(settings) if field.name not in given]
+    return settings(**{name: FLAGS[name].value for name in names}, **given)
+
+
+def _attributes(settings: type) -> dict[str, str]:
+    """Returns the lines of a docstring's "Attributes" section by name, each as one sentence."""
+    section = settings.__doc__.split("Attributes:", 1)[1]
+    entries = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", section, re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text).strip() for name, text in entries}
+
+
+def _calling_script() -> str:
+    """Returns the name, as absl has it, of the module outside of this one that is being imported or run."""
+    frame = sys._getframe(1)
+    while frame.f_globals["__name__"] == __name__:
+        frame = frame.f_back
+    name = frame.f_globals["__name__"]
+    return sys.argv[0] if name == "__main__" else name

@@ -58,6 +58,7 @@ def progress(items: Iterable[T] | None, description: str, total: int | None = No
         dynamic_ncols=True,
         file=sys.stderr,
         leave=True,
+        delay=0.5,  # what is done at once needs no bar
     )
 
 

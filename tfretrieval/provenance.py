@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import tfretrieval
 
-PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "faiss-cpu", "tensorflow-serving-api")
+PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "tensorflow-serving-api")
 
 
 def versions() -> dict[str, str]:
@@ -41,3 +41,11 @@ def header(
         "data": dict(data),
         "protocol": dict(protocol or {}),
     }
+
+
+def flag_file(flags: Mapping[str, object]) -> str:
+    """Returns flags as the text of a file that absl's `--flagfile` reads; flags without a value are left out."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    return "".join(
+        f"--{name}={str(value).lower() if isinstance(value, bool) else value}\n" for name, value in given.items()
+    )

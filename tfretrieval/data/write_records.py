@@ -188,7 +188,8 @@ def _check_rejected(rejected: list[Rejected], entries: list, splits: dict, max_r
     first = f"first {rejected[0].photo_id!r}: {rejected[0].reason}" if rejected else ""
     if len(rejected) > max_rejected * len(entries):
         raise InputError(
-            f"{len(rejected)} of {len(entries)} photos had to be rejected ({first}); --max_rejected allows a share of {max_rejected}."
+            f"{len(rejected)} of {len(entries)} photos had to be rejected ({first}); --max_rejected allows a share of "
+            f"{max_rejected}."
         )
     for split, value in splits.items():
         if not value["photos"]:

@@ -1,1 +1,8 @@
+"""Layers of descriptor networks, written with `keras.ops`."""
 
+from tfretrieval.layers.gem import GeM
+from tfretrieval.layers.input_scaling import InputScaling
+
+POOLINGS = {"gem": GeM}
+
+__all__ = ["POOLINGS", "GeM", "InputScaling"]

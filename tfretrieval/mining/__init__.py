@@ -1,1 +1,1 @@
-
+"""Mining: which photos stand together in a batch."""

@@ -1,1 +1,1 @@
-
+"""Models: networks put together from a backbone and layers."""

@@ -1,1 +1,1 @@
-
+"""Training: from records and a network to a run directory."""

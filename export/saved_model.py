@@ -1,0 +1,36 @@
+"""Writes a trained descriptor as a SavedModel that TensorFlow Serving hosts: version 1, 2, ... under one folder.
+
+Example: python -m export.saved_model --checkpoint=runs/gem --output=models/descriptor
+"""
+
+from absl import flags
+
+from export import saving
+from pipelines import script
+from tfretrieval import console
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("checkpoint", None, "Run directory of pipelines.train, or a .keras file.", required=True)
+flags.DEFINE_string("output", None, "Model folder; the next free version number is written below it.", required=True)
+flags.DEFINE_enum("which", "best", ["best", "last", "untrained"], "Network of the run to export.")
+flags.DEFINE_integer("image_size", 0, "Longer side in pixels that photos are resized to; the run's own by default.")
+
+
+def main() -> None:
+    """Exports and prints how to host the model."""
+    source = saving.load_source(FLAGS.checkpoint, FLAGS.which, FLAGS.image_size)
+    version = saving.write_version(source, FLAGS.output, script.flag_values(main))
+    console.say(
+        f"wrote {version}: image_bytes [N] -> descriptors [N, {source.dimension}], photos at {source.image_size} px"
+    )
+    console.say(f"TensorFlow Serving hosts it with:\n\n{saving.serving_command(FLAGS.output)}\n")
+
+
+def run() -> None:
+    """Runs the script from the command line."""
+    script.run_main(main)
+
+
+if __name__ == "__main__":
+    run()

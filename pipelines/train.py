@@ -1,0 +1,53 @@
+"""Trains a descriptor network on records, with validation, checkpoints and TensorBoard.
+
+Example: python -m pipelines.train --records=runs/records --output=runs/gem --weights=mobilenetv2.weights.h5
+"""
+
+from absl import flags
+
+from pipelines import script
+from tfretrieval import console
+from tfretrieval.data.augmentation import Augmentation
+from tfretrieval.data.record_set import RecordSet
+from tfretrieval.models.descriptor import DescriptorConfig
+from tfretrieval.training.config import TrainingConfig
+from tfretrieval.training.train import train
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("records", None, "Directory that pipelines.make_records wrote.", required=True)
+flags.DEFINE_string("output", None, "Run directory to write.", required=True)
+flags.DEFINE_boolean("resume", False, "Continue the run in --output, to the same weights as if it had never stopped.")
+flags.DEFINE_boolean("verify_records", False, "Compare the shards' SHA-256 with dataset.json first.")
+script.define_flags(DescriptorConfig)
+script.define_flags(TrainingConfig)
+script.define_flags(Augmentation)
+
+
+def main() -> None:
+    """Trains and prints where the run is."""
+    descriptor, config = script.from_flags(DescriptorConfig), script.from_flags(TrainingConfig)
+    augmentation = script.from_flags(Augmentation)
+    records = RecordSet.load(FLAGS.records)
+    if FLAGS.verify_records:
+        records.verify()
+    passing = ("output", "resume", "verify_records")  # may differ when a run is resumed
+    noted = {name: value for name, value in script.flag_values(main).items() if name not in passing}
+    run, history = train(records, FLAGS.output, descriptor, config, augmentation, noted, FLAGS.resume)
+    best = max(
+        (entry for entry in history if entry["validation_map"] is not None),
+        key=lambda e: e["validation_map"],
+        default=None,
+    )
+    if best:
+        console.say(f"best epoch {best['epoch']}: validation mAP {best['validation_map']:.3f}")
+    console.say(f"wrote {run.path} (best.keras, last.keras); curves: tensorboard --logdir={run.tensorboard}")
+
+
+def run() -> None:
+    """Runs the script from the command line."""
+    script.run_main(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,222 @@
+"""Augmentation: a random view of each photo, then layers that vary its colours, all a pure function of a seed.
+
+Keras has layers for each of these, at several times the cost: `benchmarks/augmentation.py` measures both sides.
+"""
+
+import dataclasses
+import math
+
+import cv2
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from tfretrieval.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How training photos are varied.
+
+    Attributes:
+        min_area: smallest share of the photo's area that a crop keeps, in (0, 1].
+        aspect: the crop's sides are stretched against each other by at most this factor, >= 1.
+        rotation: largest rotation in degrees, either way, in [0, 180].
+        flip: whether half of the photos are mirrored.
+        brightness: largest shift as a share of the value range, in [0, 1].
+        contrast: largest relative change, in [0, 1).
+        saturation: largest relative change, in [0, 1).
+        hue: largest shift as a share of half the colour circle, in [0, 1].
+        erasing: share of photos with one random rectangle erased, in [0, 1].
+    """
+
+    min_area: float = 0.4
+    aspect: float = 1.2
+    rotation: float = 0.0
+    flip: bool = True
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+    hue: float = 0.0
+    erasing: float = 0.0
+
+    def __post_init__(self):
+        limits = {"min_area": (1e-3, 1), "aspect": (1, 10), "rotation": (0, 180), "brightness": (0, 1)}
+        limits |= dict.fromkeys(("contrast", "saturation"), (0, 0.99)) | dict.fromkeys(("hue", "erasing"), (0, 1))
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"--{name}={getattr(self, name)}; a value from {low} to {high} is wanted.")
+
+
+NO_AUGMENTATION = Augmentation(1.0, 1.0, 0.0, False, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+class StatelessSeed(keras.random.SeedGenerator):
+    """Stands in for a seed generator, and counts its draws from a seed tensor instead of from a variable.
+
+    Keras's random layers keep a counter, so that what they draw depends on how many calls ran before, in parallel
+    threads of a pipeline in no fixed order. Drawn from this, a batch's augmentation depends on its seed alone, which
+    is what lets an interrupted training go on with the same pixels.
+
+    Args:
+        seed: int32 or int64 [2].
+    """
+
+    def __init__(self, seed: tf.Tensor):  # the base class would make a variable
+        self._seed, self._draws = tf.cast(seed, tf.int32), 0
+
+    def next(self, ordered: bool = True) -> tf.Tensor:
+        """Returns a new int32 [2] seed."""
+        del ordered
+        self._draws += 1
+        return tf.random.experimental.stateless_fold_in(self._seed, self._draws)
+
+
+def view_matrix(height: tf.Tensor, width: tf.Tensor, size: int, how: Augmentation, seed: tf.Tensor) -> tf.Tensor:
+    """Draws a view: the affine map from the square's pixels to the photo's.
+
+    Args:
+        height: the photo's height in pixels, float32 scalar.
+        width: its width.
+        size: side of the square in pixels.
+        how: the ranges.
+        seed: int [2].
+
+    Returns:
+        float32 [2, 3]: pixel (x, y) of the square shows the photo at matrix @ (x, y, 1).
+    """
+    draws = tf.random.stateless_uniform([6], seed)
+    side = tf.sqrt((how.min_area + (1 - how.min_area) * draws[0]) * height * width)
+    stretch = tf.exp((2 * draws[1] - 1) * 0.5 * math.log(how.aspect))
+    crop_height, crop_width = tf.minimum(side * stretch, height), tf.minimum(side / stretch, width)
+    centre_y = crop_height / 2 + draws[2] * (height - crop_height) - 0.5
+    centre_x = crop_width / 2 + draws[3] * (width - crop_width) - 0.5
+    angle = (2 * draws[4] - 1) * (how.rotation * math.pi / 180)
+    mirror = tf.where(draws[5] < 0.5, -1.0, 1.0) if how.flip else tf.constant(1.0)
+    scale_y, scale_x = crop_height / size, crop_width / size
+    xx, xy = mirror * scale_x * tf.cos(angle), -scale_x * tf.sin(angle)
+    yx, yy = mirror * scale_y * tf.sin(angle), scale_y * tf.cos(angle)
+    middle = (size - 1) / 2
+    return tf.stack([[xx, xy, centre_x - middle * (xx + xy)], [yx, yy, centre_y - middle * (yx + yy)]])
+
+
+def random_view(photo: tf.Tensor, size: int, how: Augmentation, seed: tf.Tensor) -> tf.Tensor:
+    """Cuts a random crop out of a photo, rotated and mirrored, as a square of `size` pixels.
+
+    Crop, stretch, rotation and mirroring are one affine map, so that the photo is interpolated once (bilinear; beyond
+    the photo's edge, its reflection). The crop keeps a share of the photo's area drawn from [min_area, 1] and is
+    square up to `aspect`, except where it needs more of an oblong photo's longer side than its shorter one has.
+
+    Args:
+        photo: uint8 [h, w, 3].
+        size: side of the result in pixels.
+        how: the ranges.
+        seed: int [2].
+
+    Returns:
+        uint8 [size, size, 3].
+    """
+    height, width = tf.unstack(tf.cast(tf.shape(photo)[:2], tf.float32))
+    matrix = view_matrix(height, width, size, how, seed)
+
+    def warp(pixels: np.ndarray, to_photo: np.ndarray) -> np.ndarray:
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(pixels, to_photo, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+
+    return tf.ensure_shape(tf.numpy_function(warp, [photo, matrix], tf.uint8), [size, size, 3])
+
+
+class RandomColour(keras.layers.Layer):
+    """Varies brightness, contrast, saturation and hue of each photo, [N, H, W, 3] in [0, 255].
+
+    All four are affine maps of a pixel's colour (hue as a rotation about the grey axis), so they are one small matrix
+    product: rotate_hue(saturate(contrast * x + (1 - contrast) * mean)) + brightness, cut to [0, 255].
+
+    Args:
+        how: the ranges.
+    """
+
+    def __init__(self, how: Augmentation, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.how = how
+
+    def call(self, photos, seed):
+        """Varies the photos; `seed` is a `StatelessSeed` (or any Keras seed)."""
+        how, count = self.how, ops.shape(photos)[0]
+        draws = keras.random.uniform((4, count, 1, 1), -1.0, 1.0, seed=seed)
+        luma = ops.array([[0.299, 0.587, 0.114]], "float32")
+        saturation = 1 + how.saturation * draws[0]
+        saturate = saturation * ops.eye(3) + (1 - saturation) * ops.matmul(ops.ones((3, 1)), luma)
+        matrix = ops.matmul(_hue_rotation(how.hue * math.pi * draws[1]), saturate)
+        contrast = 1 + how.contrast * draws[2]
+        flat = ops.reshape(photos, (count, -1, 3))
+        mean = ops.mean(ops.matmul(flat, ops.transpose(luma)), axis=1, keepdims=True)
+        # Grey stays grey under both maps, so the mean passes through the matrix unchanged.
+        varied = ops.matmul(flat, ops.transpose(contrast * matrix, (0, 2, 1))) + (1 - contrast) * mean
+        varied = ops.clip(varied + 255 * how.brightness * draws[3], 0, 255)
+        return ops.reshape(varied, ops.shape(photos))
+
+
+def _hue_rotation(angle):
+    """Returns rotations about the grey axis (1, 1, 1): angles in radians [N, 1, 1] -> [N, 3, 3] (Rodrigues)."""
+    cross = ops.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], "float32") / math.sqrt(3)
+    return ops.cos(angle) * ops.eye(3) + (1 - ops.cos(angle)) / 3 + ops.sin(angle) * cross
+
+
+class RandomErasing(keras.layers.Layer):
+    """Covers one random rectangle of some photos with the photo's mean colour, [N, H, W, 3].
+
+    The rectangle takes 2 to 25 % of the photo, its sides at most 1 : 2.5. Source: Zhong et al., "Random Erasing Data
+    Augmentation", AAAI 2020, with the mean colour for the fill.
+
+    Args:
+        share: share of the photos, in [0, 1].
+    """
+
+    def __init__(self, share: float, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.share = share
+
+    def call(self, photos, seed):
+        """Erases; `seed` is a `StatelessSeed` (or any Keras seed)."""
+        count, height, width, _ = ops.shape(photos)
+        draws = keras.random.uniform((5, count, 1), seed=seed)
+        side, stretch = ops.sqrt(0.02 + 0.23 * draws[0]), ops.exp((2 * draws[1] - 1) * 0.5 * math.log(2.5))
+
+        def inside(length, part, where):
+            part = ops.minimum(part, 0.9)
+            start = where * (1 - part)
+            at = (ops.cast(ops.arange(length), "float32")[None] + 0.5) / ops.cast(length, "float32")
+            return ops.logical_and(at >= start, at < start + part)
+
+        rows, columns = inside(height, side * stretch, draws[2]), inside(width, side / stretch, draws[3])
+        erased = ops.logical_and(rows, draws[4] < self.share)[:, :, None, None] & columns[:, None, :, None]
+        return ops.where(erased, ops.mean(photos, axis=(1, 2), keepdims=True), photos)
+
+
+def colour_layers(how: Augmentation) -> list[keras.layers.Layer]:
+    """Returns the layers that vary a batch's colours; none for ranges that are all zero."""
+    layers: list[keras.layers.Layer] = []
+    if how.brightness or how.contrast or how.saturation or how.hue:
+        layers.append(RandomColour(how))
+    if how.erasing:
+        layers.append(RandomErasing(how.erasing))
+    return layers
+
+
+def vary_colours(photos: tf.Tensor, layers: list[keras.layers.Layer], seed: tf.Tensor) -> tf.Tensor:
+    """Applies colour layers to a batch, each photo with its own draw.
+
+    Args:
+        photos: [N, H, W, 3] in [0, 255].
+        layers: what `colour_layers` returned.
+        seed: int [2].
+
+    Returns:
+        float32 [N, H, W, 3] in [0, 255].
+    """
+    photos, seeds = tf.cast(photos, tf.float32), StatelessSeed(seed)
+    for layer in layers:
+        photos = layer(photos, seed=seeds)
+    return photos

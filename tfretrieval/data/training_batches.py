@@ -1,0 +1,58 @@
+"""Batches for training: a plan of rows in, augmented photos out, a pure function of the plan and the seed."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfretrieval.data import augmentation
+from tfretrieval.data.augmentation import Augmentation
+from tfretrieval.data.photo_store import PhotoStore
+
+
+def training_batches(
+    store: PhotoStore,
+    plan: np.ndarray,
+    size: int,
+    how: Augmentation,
+    seed: tuple[int, int],
+    first_step: int = 0,
+    worker: int = 0,
+    workers: int = 1,
+) -> tf.data.Dataset:
+    """Makes the batches of one epoch.
+
+    Each photo's view depends on (seed, step, place in the batch) alone: starting at a later step, or on several
+    workers, gives the same pixels.
+
+    Args:
+        store: the photos.
+        plan: int [steps, B], rows of the store, one line a batch.
+        size: side of the square photos in pixels.
+        how: the augmentation.
+        seed: two integers that name the run and the epoch.
+        first_step: line of the plan to begin with.
+        worker: number of this worker; it makes photos `worker`, `worker + workers`, ... of every batch.
+        workers: how many workers share each batch.
+
+    Returns:
+        A dataset of (step int64 scalar, photos float32 [B / workers, size, size, 3] in [0, 255]).
+    """
+    steps, batch = plan.shape
+    base = tf.random.experimental.stateless_fold_in(tf.constant(seed, tf.int32), 1)
+    layers = augmentation.colour_layers(how)
+    places = np.arange(worker, batch, workers)
+    rows = plan[first_step:, places].astype(np.int64).ravel()
+    numbers = (np.arange(first_step, steps)[:, None] * batch + places).ravel()
+
+    def view(row: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+        own_seed = tf.random.experimental.stateless_fold_in(base, number)
+        return augmentation.random_view(store.photo(row), size, how, own_seed)
+
+    def colour(step: tf.Tensor, photos: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        own_seed = tf.random.experimental.stateless_fold_in(base, -1 - step * workers - worker)
+        return step, augmentation.vary_colours(photos, layers, own_seed)
+
+    photos = tf.data.Dataset.from_tensor_slices((rows, numbers)).map(view, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = photos.batch(len(places), drop_remainder=True).enumerate(first_step)
+    options = tf.data.Options()
+    options.deterministic = True
+    return batches.map(colour, num_parallel_calls=1).with_options(options).prefetch(2)

@@ -1,0 +1,86 @@
+"""The descriptor network: photo -> one L2-normalised vector."""
+
+import dataclasses
+from pathlib import Path
+
+import keras
+
+from tfretrieval import backbones, layers
+from tfretrieval.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class DescriptorConfig:
+    """What a descriptor network is made of.
+
+    Attributes:
+        backbone: the convolutional trunk.
+        weights: "imagenet" or a `.weights.h5` file for the backbone; random weights when not given.
+        pooling: from feature maps to one vector.
+        p: initial exponent of GeM, > 0.
+        p_per_channel: one exponent per channel.
+        whitening: dimension of the linear whitening layer; 0 for none.
+    """
+
+    backbone: str = dataclasses.field(default="mobilenet_v2_1.0", metadata={"choices": tuple(backbones.BACKBONES)})
+    weights: str | None = None
+    pooling: str = dataclasses.field(default="gem", metadata={"choices": tuple(layers.POOLINGS)})
+    p: float = 3.0
+    p_per_channel: bool = False
+    whitening: int = 0
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the backbone starts from trained weights."""
+        return bool(self.weights)
+
+
+def build_descriptor(config: DescriptorConfig) -> keras.Model:
+    """Builds a descriptor network: input scaling, backbone, pooling, L2, and optionally linear whitening, L2.
+
+    The network is the one of Radenovic, Tolias, Chum (TPAMI 2018): convolutions -> GeM -> L2 -> linear -> L2.
+
+    Args:
+        config: its parts.
+
+    Returns:
+        A model of RGB pixels in [0, 255], uint8 or float [N, H, W, 3] with any H and W -> float32 [N, D], rows of
+        length 1. `.keras` files of it load with `load_descriptor` (or with `keras.saving.load_model` once `tfretrieval`
+        is imported) and need no custom-object argument.
+
+    Raises:
+        InputError: an unknown part, or weights that do not fit.
+    """
+    if config.pooling not in layers.POOLINGS:
+        raise InputError(f"--pooling={config.pooling} is unknown; one of {', '.join(layers.POOLINGS)} is wanted.")
+    if not config.p > 0:
+        raise InputError(f"--p={config.p}; an exponent of more than 0 is wanted.")
+    if config.whitening < 0:
+        raise InputError(f"--whitening={config.whitening}; a dimension, or 0 for no whitening, is wanted.")
+    backbone = backbones.build_backbone(config.backbone, config.weights)
+    scaling = backbones.BACKBONES[config.backbone].scaling
+    pixels = keras.Input((None, None, 3), name="images")
+    maps = backbone(layers.InputScaling(scaling, name="input_scaling")(pixels))
+    descriptors = layers.POOLINGS[config.pooling](p=config.p, per_channel=config.p_per_channel, name="pooling")(maps)
+    descriptors = keras.layers.UnitNormalization(name="pooled", dtype="float32")(descriptors)
+    if config.whitening:
+        descriptors = keras.layers.Dense(
+            config.whitening, kernel_initializer="orthogonal", name="whitening", dtype="float32"
+        )(descriptors)
+        descriptors = keras.layers.UnitNormalization(name="whitened", dtype="float32")(descriptors)
+    return keras.Model(pixels, descriptors, name="descriptor")
+
+
+def load_descriptor(path: str | Path) -> keras.Model:
+    """Loads a descriptor network from a `.keras` file.
+
+    Raises:
+        InputError: the file is missing or is not a Keras model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; a .keras model is wanted.")
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} cannot be loaded as a Keras model: {str(error).splitlines()[0]}") from error

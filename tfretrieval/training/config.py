@@ -1,0 +1,116 @@
+"""What a training is made of, checked once."""
+
+import dataclasses
+import inspect
+
+import keras
+
+from tfretrieval import losses
+from tfretrieval.errors import InputError
+
+SCHEDULES = ("constant", "cosine", "exponential")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """A training's settings; `pipelines.train` has a flag for each.
+
+    Attributes:
+        loss: contrastive and triplet train on mined tuples, the other losses on balanced batches.
+        margin: margin of the losses that have one; the loss's own default when not given.
+        temperature: temperature of the losses that have one; the loss's own default when not given.
+        image_size: longer side in pixels for validation, mining and the export.
+        train_size: side of the square training views in pixels; 0 for `image_size`.
+        tuples: tuples in a batch (tuple losses).
+        negatives: hard negatives in a tuple.
+        queries: tuples in an epoch; 0 for one of every photo.
+        pool_size: photos drawn as the pool that negatives are mined from; 0 for all.
+        instances: instances P in a batch (in-batch losses).
+        photos: photos K of each instance.
+        epochs: passes; each begins with mining and ends with validation.
+        steps: steps in an epoch of in-batch losses; 0 for as many as pass over all photos once.
+        learning_rate: Adam's learning rate at its highest.
+        p_multiplier: the learning rate of GeM's p over that of the network (10 in the GeM paper).
+        weight_decay: decoupled weight decay of the network; p has none.
+        schedule: of the learning rate; cosine falls to 0 at the last step.
+        decay: exponential: the rate is multiplied by exp(-decay) each epoch.
+        warmup: steps over which the rate rises from 0.
+        average: decay of the moving average of the weights that is validated and saved; 0 for no average.
+        initial_share: share of the initial weights mixed into the saved ones (WiSE-FT, Wortsman et al., CVPR 2022).
+        train_statistics: whether BatchNorm statistics follow the training batches; by default they do from random
+            weights and are frozen from pre-trained ones.
+        validation_share: share of the instances held out for validation when the records have no such split.
+        checkpoint_steps: a checkpoint for `--resume` after every so many steps, beside those at the ends of epochs.
+        cache_mb: most memory for decoded training photos, in MiB; 0 decodes at each use.
+        extraction_batch: photos of one shape that validation and mining run together.
+        seed: seed of everything random.
+    """
+
+    loss: str = dataclasses.field(default="contrastive", metadata={"choices": tuple(losses.LOSSES)})
+    margin: float | None = None
+    temperature: float | None = None
+    image_size: int = 192
+    train_size: int = 0
+    tuples: int = 5
+    negatives: int = 5
+    queries: int = 0
+    pool_size: int = 0
+    instances: int = 12
+    photos: int = 4
+    epochs: int = 10
+    steps: int = 0
+    learning_rate: float = 1e-4
+    p_multiplier: float = 10.0
+    weight_decay: float = 1e-6
+    schedule: str = dataclasses.field(default="cosine", metadata={"choices": SCHEDULES})
+    decay: float = 0.01
+    warmup: int = 20
+    average: float = 0.0
+    initial_share: float = 0.0
+    train_statistics: bool | None = None
+    validation_share: float = 0.1
+    checkpoint_steps: int = 100
+    cache_mb: int = 2048
+    extraction_batch: int = 32
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.loss not in losses.LOSSES:
+            raise InputError(f"--loss={self.loss} is unknown; one of {', '.join(losses.LOSSES)} is wanted.")
+        if self.schedule not in SCHEDULES:
+            raise InputError(f"--schedule={self.schedule} is unknown; one of {', '.join(SCHEDULES)} is wanted.")
+        least = {"image_size": 16, "tuples": 1, "negatives": 1, "instances": 2, "photos": 2, "epochs": 1}
+        least |= {"checkpoint_steps": 1, "extraction_batch": 1, "learning_rate": 0.0, "p_multiplier": 0.0}
+        least |= dict.fromkeys(("train_size", "queries", "pool_size", "steps", "warmup", "cache_mb", "seed"), 0)
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise InputError(f"--{name}={getattr(self, name)}; {low} or more is wanted.")
+        for name in ("average", "initial_share", "validation_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"--{name}={getattr(self, name)}; a share from 0 up to, not including, 1 is wanted.")
+        self.make_loss()
+
+    @property
+    def uses_tuples(self) -> bool:
+        """Whether the loss is over mined tuples."""
+        return self.loss in losses.TUPLE_LOSSES
+
+    @property
+    def view_size(self) -> int:
+        """Side of the square training views in pixels."""
+        return self.train_size or self.image_size
+
+    def make_loss(self) -> keras.losses.Loss:
+        """Makes the loss.
+
+        Raises:
+            InputError: a margin or temperature was given to a loss that has none, or is not above 0.
+        """
+        kind = losses.LOSSES[self.loss]
+        given = {name: getattr(self, name) for name in ("margin", "temperature") if getattr(self, name) is not None}
+        for name, value in given.items():
+            if name not in inspect.signature(kind.__init__).parameters:
+                raise InputError(f"--{name} was given, and --loss={self.loss} has no {name}.")
+            if not value > 0:
+                raise InputError(f"--{name}={value}; more than 0 is wanted.")
+        return kind(**given)

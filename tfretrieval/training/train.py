@@ -1,0 +1,91 @@
+"""A whole training, from a record set to a run directory."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+
+from tfretrieval import console, files, provenance
+from tfretrieval.data.augmentation import Augmentation
+from tfretrieval.data.record_set import RecordSet
+from tfretrieval.models.descriptor import DescriptorConfig, build_descriptor
+from tfretrieval.training.config import TrainingConfig
+from tfretrieval.training.instances import TrainingData, divide
+from tfretrieval.training.plans import batch_size, steps_per_epoch
+from tfretrieval.training.run_directory import RunDirectory
+from tfretrieval.training.trainer import Trainer
+
+
+def train(
+    records: RecordSet,
+    output: str | Path,
+    descriptor: DescriptorConfig,
+    config: TrainingConfig,
+    augmentation: Augmentation,
+    flags: Mapping[str, object],
+    resume: bool = False,
+) -> tuple[RunDirectory, list[dict]]:
+    """Trains a descriptor network on a record set.
+
+    Args:
+        records: the photos; their `train` split trains, `validation` validates where there is one.
+        output: the run directory.
+        descriptor: the network.
+        config: the training.
+        augmentation: how photos are varied.
+        flags: what to note in `run.json`; a resumed run must be given the same.
+        resume: continue the run in `output`.
+
+    Returns:
+        The run directory, holding `best.keras`, `last.keras`, `untrained.keras`, `run.json` and `history.json`; and the
+        history, one dictionary per epoch.
+
+    Raises:
+        InputError: the settings, the records or the output do not fit; see the parts.
+    """
+    if config.train_statistics is None:
+        config = dataclasses.replace(config, train_statistics=not descriptor.pretrained)
+    data = divide(records, config.validation_share, config.seed)
+    steps = steps_per_epoch(data, config)
+    keras.utils.set_random_seed(config.seed)
+    model = build_descriptor(descriptor)
+    run = RunDirectory.create(output, _description(records, descriptor, config, flags), resume)
+    _tell(data, config, model, steps)
+    history = Trainer(model, data, config, augmentation, run).fit()
+    return run, history
+
+
+def _description(
+    records: RecordSet, descriptor: DescriptorConfig, config: TrainingConfig, flags: Mapping[str, object]
+) -> dict:
+    hashes = {"records": records.sha256}
+    if descriptor.weights and Path(descriptor.weights).is_file():
+        hashes["weights"] = files.sha256(descriptor.weights)
+    head = provenance.header(flags, config.seed, hashes, {"image_size": config.image_size})
+    return {
+        **head,
+        "records": records.name,
+        "descriptor": dataclasses.asdict(descriptor),
+        "training": dataclasses.asdict(config),
+    }
+
+
+def _tell(data: TrainingData, config: TrainingConfig, model: keras.Model, steps: int) -> None:
+    """Says what is about to be trained."""
+    kind = (
+        f"tuples of 1 query, 1 positive, {config.negatives} hard negatives"
+        if config.uses_tuples
+        else "balanced batches"
+    )
+    console.say(
+        f"{len(data.rows)} photos of {len(set(data.labels.tolist()))} instances train, "
+        f"{len(data.validation_rows)} validate"
+    )
+    if data.lone:
+        console.say(f"{data.lone} instances have a single training photo: they serve as negatives only")
+    console.say(
+        f"{model.count_params() / 1e6:.2f} M parameters, descriptor of {model.output_shape[-1]} dimensions; "
+        f"loss {config.loss} on {kind}, {batch_size(data, config)} photos a step, {steps} steps an epoch; BatchNorm statistics "
+        f"{'follow the batches' if config.train_statistics else 'frozen'}"
+    )

@@ -1,0 +1,202 @@
+"""The training loop: plan, step, validate, checkpoint; interrupted at any instant, it goes on to the same bits."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfretrieval import console, files
+from tfretrieval.data.augmentation import Augmentation
+from tfretrieval.data.photo_store import PhotoStore
+from tfretrieval.data.training_batches import training_batches
+from tfretrieval.errors import InputError
+from tfretrieval.extraction import Extractor
+from tfretrieval.training import parameters, plans, summaries
+from tfretrieval.training.averaging import WeightAverage
+from tfretrieval.training.checkpoints import Checkpoints, Progress
+from tfretrieval.training.config import TrainingConfig
+from tfretrieval.training.instances import TrainingData
+from tfretrieval.training.run_directory import RunDirectory
+from tfretrieval.training.validation import validate
+
+
+class Trainer:
+    """Trains one descriptor network.
+
+    Everything random is drawn from (seed, epoch, step), and everything that training changes is in its checkpoints; so
+    a run that was killed and resumed ends with the weights of one that was not, bit for bit on a CPU.
+
+    Args:
+        model: the network, with its initial weights; trained in place.
+        data: the photos.
+        config: the training.
+        augmentation: how photos are varied.
+        run: where results go.
+        bar: makes progress bars, as `console.progress` does.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        data: TrainingData,
+        config: TrainingConfig,
+        augmentation: Augmentation,
+        run: RunDirectory,
+        bar: Callable = console.progress,
+    ):
+        self._model, self._data, self._config, self._run, self._bar = model, data, config, run, bar
+        self._augmentation = augmentation
+        self._steps = plans.steps_per_epoch(data, config)
+        self._loss = config.make_loss()
+        self._groups = parameters.parameter_groups(model, config)
+        self._average = WeightAverage(model, config.average, config.initial_share)
+        optimizers = [variable for group in self._groups for variable in group.optimizer.variables]
+        self._checkpoints = Checkpoints(run.checkpoints, [*model.variables, *optimizers, *self._average.variables])
+        self._extractor = Extractor(model, config.image_size, config.extraction_batch)
+        self._summaries = summaries.Summaries(run.tensorboard)
+        self._labels = np.zeros(len(data.split), np.int64)
+        self._labels[data.rows] = data.labels
+        self._step = self._make_step()
+
+    def fit(self) -> list[dict]:
+        """Trains to the last epoch, from the newest checkpoint on.
+
+        Returns:
+            One dictionary per epoch: epoch, loss, validation mAP and R@1 (None without validation), p, learning rate.
+
+        Raises:
+            InputError: the loss is no longer a finite number.
+        """
+        progress = self._checkpoints.restore()
+        if progress.epoch == 0 and progress.step == 0 and not self._run.model("untrained").is_file():
+            self._save("untrained")
+        if progress.epoch < self._config.epochs:
+            store = self._make_store()
+            while progress.epoch < self._config.epochs:
+                progress = self._train_epoch(progress, store)
+                progress = self._finish_epoch(progress)
+        return list(progress.history)
+
+    def _make_store(self) -> PhotoStore:
+        # A third more detail than the views need, for crops to be cut from.
+        side = math.ceil(self._config.view_size * 4 / 3)
+        bar = lambda photos: iter(self._bar(photos, "decoding", total=len(self._data.split)))  # noqa: E731
+        return PhotoStore(self._data.split, side, self._config.cache_mb << 20, bar)
+
+    def _make_step(self) -> Callable:
+        model, config, groups = self._model, self._config, self._groups
+        variables = [variable for group in groups for variable in group.variables]
+        photos_per_tuple = 2 + config.negatives
+
+        @tf.function(reduce_retracing=True)
+        def step(photos: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                descriptors = model(photos, training=config.train_statistics)
+                if config.uses_tuples:
+                    descriptors = tf.reshape(descriptors, [-1, photos_per_tuple, descriptors.shape[-1]])
+                loss = self._loss(labels, descriptors)
+            parameters.apply_gradients(groups, tape.gradient(loss, [variable.value for variable in variables]))
+            self._average.update(number)
+            return loss
+
+        return step
+
+    def _train_epoch(self, progress: Progress, store: PhotoStore) -> Progress:
+        config = self._config
+        if progress.plan is None:
+            bar = lambda total: self._bar(None, f"epoch {progress.epoch + 1} mining", total=total)  # noqa: E731
+            progress = dataclasses.replace(
+                progress, plan=plans.epoch_plan(self._data, config, progress.epoch, self._extractor, bar)
+            )
+            self._show_plan(progress)
+        batches = training_batches(
+            store, progress.plan, config.view_size, self._augmentation, (config.seed, progress.epoch), progress.step
+        )
+        loss_sum, bar = (
+            progress.loss_sum,
+            self._bar(None, f"epoch {progress.epoch + 1}/{config.epochs}", self._steps, "step"),
+        )
+        bar.update(progress.step)
+        for step, photos in batches:
+            done = int(step) + 1
+            number = progress.epoch * self._steps + int(step)
+            rate = parameters.learning_rate(config, number, self._steps)
+            parameters.set_learning_rate(self._groups, rate)
+            labels = tf.constant(self._labels[progress.plan[int(step)]])
+            loss = float(self._step(photos, labels, tf.constant(number)))
+            self._check_finite(loss, number)
+            loss_sum += loss
+            if number % 10 == 0:
+                self._summaries.scalars(
+                    number, {"loss": loss, "learning_rate": rate, **summaries.pooling_exponents(self._model)}
+                )
+            bar.set_postfix_str(f"loss {loss_sum / done:.4f}", refresh=False)
+            bar.update(1)
+            if done % config.checkpoint_steps == 0 and done < self._steps:
+                self._checkpoints.save(dataclasses.replace(progress, step=done, loss_sum=loss_sum))
+        bar.close()
+        return dataclasses.replace(progress, step=self._steps, loss_sum=loss_sum)
+
+    def _finish_epoch(self, progress: Progress) -> Progress:
+        """Validates, saves the network where it is the best so far, and writes the epoch's checkpoint."""
+        epoch, step = progress.epoch + 1, (progress.epoch + 1) * self._steps
+        entry = {
+            "epoch": epoch,
+            "loss": progress.loss_sum / self._steps,
+            "validation_map": None,
+            "validation_recall_at_1": None,
+        }
+        best = progress.best_map
+        with self._average.applied():
+            if len(self._data.validation_rows):
+                bar = lambda total: self._bar(None, f"epoch {epoch} validation", total=total)  # noqa: E731
+                found = validate(self._data, self._extractor, bar)
+                entry["validation_map"] = float(found.evaluation.map)
+                entry["validation_recall_at_1"] = float(found.evaluation.recall_at[1])
+                self._summaries.strips(step, "worst validation queries", self._data.validation, found.worst)
+                self._summaries.scalars(
+                    step, {name: entry[name] for name in ("validation_map", "validation_recall_at_1")}
+                )
+            score = entry["validation_map"]
+            if score is None or best is None or score > best:
+                best = score
+                self._save("best")
+            self._save("last")
+        entry |= summaries.pooling_exponents(self._model)
+        entry["learning_rate"] = parameters.learning_rate(self._config, step - 1, self._steps)
+        progress = Progress(epoch, best_map=best, history=(*progress.history, entry))
+        files.write_json(self._run.history, list(progress.history))
+        self._checkpoints.save(progress)
+        self._summaries.flush()
+        console.say(_epoch_line(entry))
+        return progress
+
+    def _save(self, which: str) -> None:
+        """Saves the network atomically as "best", "last" or "untrained"."""
+        path = self._run.model(which)
+        partial = path.with_name(f"partial-{path.name}")
+        self._model.save(partial)
+        partial.replace(path)
+
+    def _show_plan(self, progress: Progress) -> None:
+        if self._config.uses_tuples:
+            strips = summaries.hardest_tuples(progress.plan, self._config.negatives)
+            self._summaries.strips(progress.epoch * self._steps, "hardest tuples", self._data.split, strips)
+
+    def _check_finite(self, loss: float, number: int) -> None:
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the loss became {loss} at step {number + 1}; lower --learning_rate={self._config.learning_rate} and begin "
+                "in a new --output."
+            )
+
+
+def _epoch_line(entry: dict) -> str:
+    parts = [f"epoch {entry['epoch']}: loss {entry['loss']:.4f}"]
+    if entry["validation_map"] is not None:
+        parts.append(f"validation mAP {entry['validation_map']:.3f}, R@1 {entry['validation_recall_at_1']:.3f}")
+    parts += [f"p {value:.3f}" for name, value in entry.items() if name.startswith("p/")]
+    return ", ".join(parts)
