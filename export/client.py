@@ -5,6 +5,7 @@ The messages of TensorFlow Serving hold TensorFlow's own tensor messages, so imp
 """
 
 import dataclasses
+import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ from types import TracebackType
 
 import grpc
 import numpy as np
+import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -195,6 +197,32 @@ class DescriptorClient:
             },
         }
 
+    def card(self) -> dict:
+        """Returns what a model exported by this toolkit says of itself; empty for a model without a card.
+
+        Returns:
+            `{"dimension": 1280, "image_size": 1024, "model_sha256": "..."}`.
+
+        Raises:
+            ServingError: the server refused or could not be reached, or the card is not a JSON object.
+        """
+        request = predict_pb2.PredictRequest(model_spec=self._spec)
+        request.model_spec.signature_name = "card"
+        try:
+            response = self._ask(self._predictions.Predict, request)
+        except ServingError as error:
+            if error.code == grpc.StatusCode.FAILED_PRECONDITION:
+                return {}
+            raise
+        values = response.outputs["card"].string_val
+        try:
+            card = json.loads(values[0]) if values else None
+        except ValueError:
+            card = None
+        if not isinstance(card, dict):
+            raise ServingError(grpc.StatusCode.INTERNAL, f"the model's card is not a JSON object ({self.address})")
+        return card
+
     def close(self) -> None:
         """Closes the connection; requests under way end with CANCELLED."""
         self._channel.close()
@@ -276,16 +304,10 @@ def _float_array(proto: tensor_pb2.TensorProto) -> np.ndarray | None:
     """Returns a float32 tensor message as an array; None where it is of another dtype or its parts disagree."""
     if proto.dtype != types_pb2.DT_FLOAT:
         return None
-    shape = [dim.size for dim in proto.tensor_shape.dim]
-    values = (
-        np.frombuffer(proto.tensor_content, "<f4").astype(np.float32)
-        if proto.tensor_content
-        else np.array(proto.float_val, np.float32)
-    )
-    if values.size == 1:
-        # A message may state a constant once.
-        return np.full(shape, values[0], np.float32)
-    return values.reshape(shape) if values.size == np.prod(shape, dtype=np.int64) else None
+    try:
+        return tf.make_ndarray(proto)
+    except ValueError:
+        return None
 
 
 def _describe_tensors(infos: dict) -> dict:
@@ -313,5 +335,6 @@ def _with_callers_places(error: ServingError, input_name: str, first: int, count
 
 
 def _first_line(details: str) -> str:
-    """Returns what a server says without the graph's nodes, which the real server adds on further lines."""
-    return details.strip().split("\n", 1)[0]
+    """Returns what a server says without what the real server leaves around it: graph nodes, an assertion's frame."""
+    told = details.strip().split("\n", 1)[0]
+    return re.sub(r"^assertion failed: \[((?:(?!\] \[).)*)\]$", r"\1", told)

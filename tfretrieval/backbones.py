@@ -37,7 +37,31 @@ def _of(name: str, scaling: str, last_layer: str | None = None, **kwargs) -> Bac
     return Backbone(make, scaling, last_layer)
 
 
+def _small_resnet(weights: str | None) -> keras.Model:
+    """Makes a residual network of ten 3x3 convolutions and stride 16, for training from nothing on small photos.
+
+    This toolkit's own: where no pre-trained weights are at hand, it learns in minutes what a MobileNet of depthwise
+    convolutions does not begin to learn.
+    """
+    if weights:
+        raise ValueError("small_resnet has no published weights; it is trained from nothing")
+
+    def convolve(maps, filters: int, stride: int = 1):
+        return keras.layers.BatchNormalization()(
+            keras.layers.Conv2D(filters, 3, stride, padding="same", use_bias=False)(maps)
+        )
+
+    pixels = keras.Input((None, None, 3))
+    maps = keras.layers.ReLU()(convolve(pixels, 32, stride=2))
+    for filters in (64, 128, 256):
+        maps = keras.layers.ReLU()(convolve(maps, filters, stride=2))
+        residual = convolve(keras.layers.ReLU()(convolve(maps, filters)), filters)
+        maps = keras.layers.ReLU()(maps + residual)
+    return keras.Model(pixels, maps, name="small_resnet")
+
+
 BACKBONES: dict[str, Backbone] = {
+    "small_resnet": Backbone(_small_resnet, "tf"),
     **{f"mobilenet_v2_{alpha}": _of("MobileNetV2", "tf", alpha=alpha) for alpha in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)},
     **{f"resnet{depth}": _of(f"ResNet{depth}", "caffe") for depth in (50, 101, 152)},
     **{f"resnet{depth}_v2": _of(f"ResNet{depth}V2", "tf") for depth in (50, 101, 152)},

@@ -27,6 +27,7 @@ HTTP_STATUSES = {
 }
 
 _NOISE = re.compile(r"Graph execution error:|Detected at node|Node: '|File \"|<stack traces|\d+ root error|\[\[|$")
+_ASSERTION = re.compile(r"^assertion failed: \[((?:(?!\] \[).)*)\]$")
 _ROOT_ERROR = re.compile(r"^\(\d+\) [A-Z_ ]+: ")
 
 
@@ -55,7 +56,10 @@ def invalid(message: str) -> StatusError:
 
 
 def useful_line(message: str) -> str:
-    """Returns the line of a TensorFlow error that says what happened, without node names and stack traces."""
+    """Returns the line of a TensorFlow error that says what happened, without node names and stack traces.
+
+    The text of a model's own assertion is taken out of its brackets.
+    """
     lines = (line.strip() for line in message.splitlines())
     told = next((line for line in lines if not _NOISE.match(line)), message.strip())
-    return _ROOT_ERROR.sub("", told)
+    return _ASSERTION.sub(r"\1", _ROOT_ERROR.sub("", told))

@@ -1,7 +1,6 @@
 """The gRPC side: PredictionService and ModelService over one model."""
 
 import contextlib
-import math
 from collections.abc import Iterator
 from concurrent import futures
 
@@ -56,10 +55,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> predict_pb2.PredictResponse:
         """See `export.server.predict.predict`; the client's deadline bounds the run."""
-        remaining = context.time_remaining()
-        timeout = remaining if remaining is not None and math.isfinite(remaining) else None
         with _statuses(context):
-            return predict(self._models, request, timeout)
+            return predict(self._models, request, context.time_remaining())
 
     def GetModelMetadata(  # noqa: N802
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext

@@ -16,7 +16,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
 from export.server.errors import StatusError, invalid
-from export.server.tensors import shape_text, to_proto
+from export.server.tensors import dtype_text, shape_text, to_proto
 
 Infos = Mapping[str, meta_graph_pb2.TensorInfo]
 
@@ -209,10 +209,13 @@ def _scalar(value: object, dtype: tf.DType) -> object:
         return value
     if dtype not in (tf.string, tf.bool, *_EXACT_WHOLE) and not dtype.is_integer:
         raise StatusError(
-            grpc.StatusCode.UNIMPLEMENTED, f"Conversion of JSON Value: {_text(value)} to type: {dtype.name}"
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"Conversion of JSON Value: {_text(value)} to type: {dtype_text(dtype.as_datatype_enum)}",
         )
     kind = str(value) if isinstance(value, bool) else _JSON_TYPES[type(value)]
-    raise invalid(f"JSON Value: {_text(value)} Type: {kind} is not of expected type: {dtype.name}")
+    raise invalid(
+        f"JSON Value: {_text(value)} Type: {kind} is not of expected type: {dtype_text(dtype.as_datatype_enum)}"
+    )
 
 
 def _is_object(value: object) -> bool:
@@ -255,7 +258,7 @@ def _values(alias: str, array: np.ndarray, dtype: tf.DType) -> object:
         same = (np.asarray(short, np.float32) == array.ravel()).tolist()
         flat = [s if ok else float(f"{v:.9g}") for v, s, ok in zip(flat, short, same, strict=True)]
     elif not (dtype == tf.float64 or dtype == tf.bool or dtype.is_integer):
-        raise invalid(f"Failed to write JSON value for tensor type: {dtype.name}")
+        raise invalid(f"Failed to write JSON value for tensor type: {dtype_text(dtype.as_datatype_enum)}")
     nested = np.empty(len(flat), object)
     nested[:] = flat
     return nested.reshape(array.shape).tolist()

@@ -76,8 +76,8 @@ class Servable:
         Raises:
             tf.errors.OpError: the graph failed, or the time was over.
         """
-        # Zero milliseconds would mean no limit.
-        limit = 0 if timeout is None else max(1, int(1000 * timeout))
+        # Zero milliseconds mean no limit; a gRPC client without a deadline counts down from centuries.
+        limit = 0 if timeout is None else int(max(1, min(1000 * timeout, 2**31 - 1)))
         return self._session.run(fetches, feeds, options=tf.compat.v1.RunOptions(timeout_in_ms=limit))
 
     def close(self) -> None:

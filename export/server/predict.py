@@ -13,7 +13,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from export.server.errors import GRPC_CODES, StatusError, invalid, useful_line
 from export.server.models import ModelManager, Servable
-from export.server.tensors import shape_text, to_proto
+from export.server.tensors import dtype_text, shape_text, to_proto
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -96,7 +96,7 @@ def _read_inputs(
         info = signature.inputs[alias]
         if proto.dtype != info.dtype:
             raise invalid(
-                f"Expects arg[{argument}] to be {_dtype_name(info.dtype)} but {_dtype_name(proto.dtype)} is provided"
+                f"Expects arg[{argument}] to be {dtype_text(info.dtype)} but {dtype_text(proto.dtype)} is provided"
             )
         try:
             arrays[alias] = np.asarray(tf.make_ndarray(proto))
@@ -183,7 +183,9 @@ def _named_rows(run: _Run, inputs: dict[str, np.ndarray], error: StatusError) ->
     reasons, unchecked = find_bad_rows(refusal, rows)
     if not reasons:
         return None
-    told = "; ".join(f"{prefix}[{row}]: {reason}" for row, reason in reasons.items())
+    # A model that names rows counted those of the part it was given.
+    part_row = re.compile(rf"^{re.escape(prefix)}\[\d+\]: ")
+    told = "; ".join(f"{prefix}[{row}]: {part_row.sub('', reason)}" for row, reason in reasons.items())
     return told + (f" (not checked from row {unchecked} on)" if unchecked < rows else "")
 
 
@@ -222,7 +224,3 @@ def find_bad_rows(refusal: Callable[[int, int], str | None], rows: int) -> tuple
 
 def _names(aliases: Iterable[str]) -> str:
     return "{" + ",".join(sorted(aliases)) + "}"
-
-
-def _dtype_name(dtype: int) -> str:
-    return tf.as_dtype(dtype).name if dtype else "INVALID"

@@ -1,10 +1,13 @@
 """The REST side: /v1/models/NAME over HTTP/1.1."""
 
+import contextlib
 import http.server
 import json
 import re
+import socket
 import socketserver
 import threading
+import time
 from urllib.parse import unquote, urlsplit
 
 import grpc
@@ -107,6 +110,7 @@ class RestServer(http.server.ThreadingHTTPServer):
         self.max_body_bytes = max_body_bytes
         self._changed = threading.Condition()
         self._busy = 0
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="rest", daemon=True)
 
@@ -153,6 +157,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._write(status, text)
         finally:
             self.server.count(-1)
+        if self.close_connection and status >= 400:
+            self._discard_rest()
 
     do_GET = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_POST  # noqa: N815 - the base class looks methods up by these names
 
@@ -194,6 +200,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return None
         return self.rfile.read(int(length))
+
+    def _discard_rest(self) -> None:
+        """Reads what is still being sent, for a while: closing on unread bytes would throw the answer away too."""
+        end = time.monotonic() + 5
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(1)
+            while time.monotonic() < end and self.rfile.read1(2**16):
+                pass
 
     def _write(self, status: int, text: str) -> None:
         body = text.encode()

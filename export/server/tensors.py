@@ -2,7 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.framework import tensor_pb2, types_pb2
 
 # The real server answers in these typed fields, not in `tensor_content`; clients must see the same.
 _VALUE_FIELDS = {
@@ -33,6 +33,11 @@ def to_proto(value: object, dtype: tf.DType) -> tensor_pb2.TensorProto:
         proto.tensor_shape.dim.add(size=size)
     getattr(proto, field).extend(array.ravel().tolist())
     return proto
+
+
+def dtype_text(dtype: int) -> str:
+    """Returns the name of a `DataType` the way TensorFlow's C++ messages write it: float, double, int64, string."""
+    return types_pb2.DataType.Name(dtype).removeprefix("DT_").lower()
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

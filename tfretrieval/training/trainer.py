@@ -36,6 +36,11 @@ class Trainer:
         augmentation: how photos are varied.
         run: where results go.
         bar: makes progress bars, as `console.progress` does.
+
+    Attributes:
+        step: one step of the optimiser: float32 photos [B, S, S, 3], int64 labels [B] and the step's number as an int
+            scalar -> the loss, float32 scalar.
+        steps: steps in an epoch.
     """
 
     def __init__(
@@ -49,7 +54,7 @@ class Trainer:
     ):
         self._model, self._data, self._config, self._run, self._bar = model, data, config, run, bar
         self._augmentation = augmentation
-        self._steps = plans.steps_per_epoch(data, config)
+        self.steps = plans.steps_per_epoch(data, config)
         self._loss = config.make_loss()
         self._groups = parameters.parameter_groups(model, config)
         self._average = WeightAverage(model, config.average, config.initial_share)
@@ -59,7 +64,7 @@ class Trainer:
         self._summaries = summaries.Summaries(run.tensorboard)
         self._labels = np.zeros(len(data.split), np.int64)
         self._labels[data.rows] = data.labels
-        self._step = self._make_step()
+        self.step = self._make_step()
 
     def fit(self) -> list[dict]:
         """Trains to the last epoch, from the newest checkpoint on.
@@ -74,17 +79,19 @@ class Trainer:
         if progress.epoch == 0 and progress.step == 0 and not self._run.model("untrained").is_file():
             self._save("untrained")
         if progress.epoch < self._config.epochs:
-            store = self._make_store()
+            store = self.make_store()
             while progress.epoch < self._config.epochs:
-                progress = self._train_epoch(progress, store)
+                progress = self.train_epoch(progress, store)
                 progress = self._finish_epoch(progress)
         return list(progress.history)
 
-    def _make_store(self) -> PhotoStore:
+    def make_store(self, cache_mb: int | None = None) -> PhotoStore:
+        """Opens the training photos, in memory where they fit into `cache_mb` (the training's own by default)."""
         # A third more detail than the views need, for crops to be cut from.
         side = math.ceil(self._config.view_size * 4 / 3)
         bar = lambda photos: iter(self._bar(photos, "decoding", total=len(self._data.split)))  # noqa: E731
-        return PhotoStore(self._data.split, side, self._config.cache_mb << 20, bar)
+        cache = self._config.cache_mb if cache_mb is None else cache_mb
+        return PhotoStore(self._data.split, side, cache << 20, bar)
 
     def _make_step(self) -> Callable:
         model, config, groups = self._model, self._config, self._groups
@@ -104,7 +111,8 @@ class Trainer:
 
         return step
 
-    def _train_epoch(self, progress: Progress, store: PhotoStore) -> Progress:
+    def train_epoch(self, progress: Progress, store: PhotoStore) -> Progress:
+        """Trains the rest of an epoch and returns where the training then stands, its validation still to come."""
         config = self._config
         if progress.plan is None:
             bar = lambda total: self._bar(None, f"epoch {progress.epoch + 1} mining", total=total)  # noqa: E731
@@ -117,16 +125,16 @@ class Trainer:
         )
         loss_sum, bar = (
             progress.loss_sum,
-            self._bar(None, f"epoch {progress.epoch + 1}/{config.epochs}", self._steps, "step"),
+            self._bar(None, f"epoch {progress.epoch + 1}/{config.epochs}", self.steps, "step"),
         )
         bar.update(progress.step)
         for step, photos in batches:
             done = int(step) + 1
-            number = progress.epoch * self._steps + int(step)
-            rate = parameters.learning_rate(config, number, self._steps)
+            number = progress.epoch * self.steps + int(step)
+            rate = parameters.learning_rate(config, number, self.steps)
             parameters.set_learning_rate(self._groups, rate)
             labels = tf.constant(self._labels[progress.plan[int(step)]])
-            loss = float(self._step(photos, labels, tf.constant(number)))
+            loss = float(self.step(photos, labels, tf.constant(number)))
             self._check_finite(loss, number)
             loss_sum += loss
             if number % 10 == 0:
@@ -135,17 +143,17 @@ class Trainer:
                 )
             bar.set_postfix_str(f"loss {loss_sum / done:.4f}", refresh=False)
             bar.update(1)
-            if done % config.checkpoint_steps == 0 and done < self._steps:
+            if done % config.checkpoint_steps == 0 and done < self.steps:
                 self._checkpoints.save(dataclasses.replace(progress, step=done, loss_sum=loss_sum))
         bar.close()
-        return dataclasses.replace(progress, step=self._steps, loss_sum=loss_sum)
+        return dataclasses.replace(progress, step=self.steps, loss_sum=loss_sum)
 
     def _finish_epoch(self, progress: Progress) -> Progress:
         """Validates, saves the network where it is the best so far, and writes the epoch's checkpoint."""
-        epoch, step = progress.epoch + 1, (progress.epoch + 1) * self._steps
+        epoch, step = progress.epoch + 1, (progress.epoch + 1) * self.steps
         entry = {
             "epoch": epoch,
-            "loss": progress.loss_sum / self._steps,
+            "loss": progress.loss_sum / self.steps,
             "validation_map": None,
             "validation_recall_at_1": None,
         }
@@ -166,7 +174,7 @@ class Trainer:
                 self._save("best")
             self._save("last")
         entry |= summaries.pooling_exponents(self._model)
-        entry["learning_rate"] = parameters.learning_rate(self._config, step - 1, self._steps)
+        entry["learning_rate"] = parameters.learning_rate(self._config, step - 1, self.steps)
         progress = Progress(epoch, best_map=best, history=(*progress.history, entry))
         files.write_json(self._run.history, list(progress.history))
         self._checkpoints.save(progress)
@@ -184,7 +192,7 @@ class Trainer:
     def _show_plan(self, progress: Progress) -> None:
         if self._config.uses_tuples:
             strips = summaries.hardest_tuples(progress.plan, self._config.negatives)
-            self._summaries.strips(progress.epoch * self._steps, "hardest tuples", self._data.split, strips)
+            self._summaries.strips(progress.epoch * self.steps, "hardest tuples", self._data.split, strips)
 
     def _check_finite(self, loss: float, number: int) -> None:
         if not math.isfinite(loss):

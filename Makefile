@@ -1,0 +1,62 @@
+# make quickstart   photos -> records -> training -> SavedModel -> server -> descriptors -> evaluation -> page
+# make test         the test suite            make lint   format, rules, docstrings
+# PYTHON=python3.13 chooses the interpreter (3.11 to 3.13); each has an environment of its own.
+SHELL := /bin/sh
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$python && break; done)
+VENV := $(if $(filter command% environment%,$(origin PYTHON)),.venv-$(notdir $(PYTHON)),.venv)
+BIN := $(VENV)/bin
+# An environment is up to date when it was made from requirement files with this checksum, whatever their dates.
+checksum = $(shell cat $(1) | cksum | cut -d' ' -f1)
+RUN_READY := $(VENV)/.ready-$(call checksum,requirements.txt)
+DEV_READY := $(VENV)/.ready-dev-$(call checksum,requirements.txt requirements-dev.txt)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+PHOTOS ?=
+WEIGHTS ?=
+BACKBONE ?=
+QUICKSTART_OUTPUT ?= runs/quickstart
+QUICKSTART_FLAGS ?=
+PYTEST_FLAGS ?=
+
+.PHONY: quickstart test lint format bench clean
+
+quickstart: $(RUN_READY)
+	@$(BIN)/python -m pipelines.quickstart --output="$(QUICKSTART_OUTPUT)" $(if $(PHOTOS),--photos="$(PHOTOS)") \
+		$(if $(WEIGHTS),--weights="$(WEIGHTS)") $(if $(BACKBONE),--backbone="$(BACKBONE)") $(QUICKSTART_FLAGS)
+
+test: $(DEV_READY)
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(DEV_READY)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+format: $(DEV_READY)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(RUN_READY)
+	@$(BIN)/python -m benchmarks.augmentation
+	@$(BIN)/python -m benchmarks.training
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c '$(SUPPORTED)' 2>/dev/null; then \
+		echo "error: PYTHON=$(PYTHON) is not Python 3.11 to 3.13; name one, as in make test PYTHON=python3.12" >&2; exit 2; fi
+	@echo "creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "error: $(PYTHON) -m venv failed; on Debian and Ubuntu, install the package python3-venv" >&2; exit 2; }
+
+$(RUN_READY): | $(BIN)/python
+	@echo "installing requirements.txt"
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+$(DEV_READY): $(RUN_READY)
+	@echo "installing requirements-dev.txt"
+	@$(PIP) -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-* build dist *.egg-info runs models

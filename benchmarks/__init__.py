@@ -1,0 +1,1 @@
+"""Side-by-side speed: both sides in one run, as a ratio. `make bench` runs the short ones."""

@@ -1,0 +1,207 @@
+"""Tiny SavedModels, the local server on them, and the real server where it is installed."""
+
+import contextlib
+import dataclasses
+import shutil
+import socket
+import subprocess
+import time
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+from export.server import LocalServer
+
+DIMENSIONS = 4
+
+
+class PhotoModel(tf.Module):
+    """`image_bytes` string [N] -> `descriptors` float32 [N, 4], L2-normalised; decodes row by row."""
+
+    def __init__(self, seed=1):
+        self.weights = tf.Variable(tf.random.stateless_normal([12, DIMENSIONS], [seed, 2]))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def describe(self, image_bytes):
+        def pixels(photo):
+            image = tf.io.decode_image(photo, channels=3, expand_animations=False)
+            return tf.reshape(tf.image.resize(tf.cast(image, tf.float32), [2, 2]), [12])
+
+        rows = tf.map_fn(pixels, image_bytes, fn_output_signature=tf.TensorSpec([12], tf.float32))
+        return {"descriptors": tf.math.l2_normalize(tf.matmul(rows, self.weights), axis=-1)}
+
+
+class PairModel(tf.Module):
+    """Two inputs, three outputs, one of them bytes; `named` refuses rows by name; `slow` takes its time."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32), tf.TensorSpec([None], tf.int64)])
+    def pair(self, values, ids):
+        tf.debugging.assert_non_negative(ids, message="an id is negative")
+        return {
+            "total": tf.reduce_sum(values, axis=1),
+            "next": ids + 1,
+            "word_bytes": tf.strings.as_string(ids),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+    def named(self, x):
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(x > 0), ["x[7]: is not positive"])]):
+            return {"y": tf.sqrt(x), "words": tf.strings.as_string(x)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+    def half_named(self, x):
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(x < 100), ["too large"])]):
+            x = tf.identity(x)
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(x > 0), ["x[0]: is not positive"])]):
+            return {"y": tf.sqrt(x)}
+
+    @tf.function(input_signature=[])
+    def card(self):
+        return {"card": tf.constant('{"dimension": 4}')}
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
+    def slow(self, steps):
+        return {
+            "y": tf.while_loop(lambda i, x: i < steps, lambda i, x: (i + 1, tf.cos(x)), [0, tf.ones([100, 100])])[0]
+        }
+
+
+def save_photo_model(folder, seed=1):
+    model = PhotoModel(seed)
+    tf.saved_model.save(model, str(folder), signatures={"serving_default": model.describe})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo_base(tmp_path_factory):
+    base = tmp_path_factory.mktemp("descriptor")
+    save_photo_model(base / "1")
+    return base
+
+
+@pytest.fixture(scope="session")
+def second_version(tmp_path_factory):
+    """A SavedModel whose descriptors differ from the first version's."""
+    return save_photo_model(tmp_path_factory.mktemp("second") / "saved", seed=9)
+
+
+@pytest.fixture(scope="session")
+def pair_base(tmp_path_factory):
+    base = tmp_path_factory.mktemp("pair")
+    model = PairModel()
+    signatures = {
+        "serving_default": model.pair,
+        "named": model.named,
+        "half_named": model.half_named,
+        "card": model.card,
+        "slow": model.slow,
+    }
+    tf.saved_model.save(model, str(base / "1"), signatures=signatures)
+    return base
+
+
+@pytest.fixture
+def own_base(photo_base, tmp_path):
+    """A base path with version 1 that a test may change."""
+    shutil.copytree(photo_base, tmp_path / "own")
+    return tmp_path / "own"
+
+
+@pytest.fixture(scope="session")
+def photos():
+    """Five encoded photos of different sizes and formats."""
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (8 + 3 * i, 20 - 2 * i, 3), np.uint8) for i in range(5)]
+    encoders = [tf.io.encode_png, tf.io.encode_jpeg]
+    return [encoders[i % 2](image).numpy() for i, image in enumerate(images)]
+
+
+@pytest.fixture(scope="session")
+def expected(photo_base, photos):
+    """Descriptors of the photos by the SavedModel itself, float32 [5, 4]."""
+    signature = tf.saved_model.load(str(photo_base / "1")).signatures["serving_default"]
+    return signature(image_bytes=tf.constant(photos))["descriptors"].numpy()
+
+
+@dataclasses.dataclass
+class Endpoint:
+    """Addresses of a server, whichever it is, and stubs for it."""
+
+    grpc_address: str
+    rest_url: str
+    is_local: bool = True
+
+    def __post_init__(self):
+        self.channel = grpc.insecure_channel(self.grpc_address)
+        self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+        self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def _real_server(name, base):
+    program = shutil.which("tensorflow_model_server")
+    if program is None:
+        pytest.skip("tensorflow_model_server is not on PATH")
+    ports = [_free_port(), _free_port()]
+    command = [program, f"--model_name={name}", f"--model_base_path={base}"]
+    command += [f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            for port in ports:
+                _wait_for_port(port)
+            yield Endpoint(f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}", is_local=False)
+        finally:
+            process.terminate()
+
+
+def _wait_for_port(port, seconds=30):
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _endpoint(kind, name, base):
+    if kind == "tensorflow_model_server":
+        with _real_server(name, base) as endpoint:
+            yield endpoint
+        return
+    with LocalServer(name, base, file_system_poll_wait_seconds=0) as server:
+        yield Endpoint(server.grpc_address, server.rest_url)
+
+
+SERVERS = ["local", "tensorflow_model_server"]
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def endpoint(request, photo_base):
+    """A server of the photo model, named `descriptor`."""
+    with _endpoint(request.param, "descriptor", photo_base) as found:
+        yield found
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def pair_endpoint(request, pair_base):
+    """A server of the model with two inputs, named `pair`."""
+    with _endpoint(request.param, "pair", pair_base) as found:
+        yield found
+
+
+@pytest.fixture
+def make_endpoint():
+    """Makes an `Endpoint` of a `LocalServer`."""
+    return lambda server: Endpoint(server.grpc_address, server.rest_url)
