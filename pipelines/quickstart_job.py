@@ -19,6 +19,12 @@ from tfretrieval.data.sources import SourceOptions, read_folder
 from tfretrieval.data.write_records import WriteOptions, write_record_set
 from tfretrieval.descriptors import Descriptors
 from tfretrieval.errors import InputError
+from tfretrieval.evaluation import results
+from tfretrieval.evaluation.album import Photos
+from tfretrieval.evaluation.benchmark import Benchmark
+from tfretrieval.evaluation.evaluate import Evaluation, evaluate
+from tfretrieval.evaluation.report import ReportOptions, render_report
+from tfretrieval.evaluation.story import Section, Table, TrainingCourse, comparison_section
 from tfretrieval.models.descriptor import DescriptorConfig
 from tfretrieval.training.config import TrainingConfig
 from tfretrieval.training.run_directory import RunDirectory
@@ -91,10 +97,10 @@ class Quickstart:
         self._begin()
         photos = Path(self._config.photos) if self._config.photos else self._draw()
         records = self._make_records(photos)
-        run = self._train(records)
+        run, history = self._train(records)
         model = self._export(run)
-        served, agreement = self._serve(records, run, model)
-        self._evaluate(records, run, served, agreement)
+        agreement = self._serve(records, run, model)
+        self._evaluate(run, history, agreement)
         print(f"\nThe page:   {self._output / 'index.html'}")
         print(f"The server: {saving.serving_command(model)}\n")
 
@@ -138,12 +144,11 @@ class Quickstart:
                 console.say(f"rejected: {len(rejected)} photos, reasons in {self._output / 'records' / 'rejected.csv'}")
         return made
 
-    def _train(self, records: RecordSet) -> RunDirectory:
+    def _train(self, records: RecordSet) -> tuple[RunDirectory, list[dict]]:
         training, augmentation = self._config.training()
         descriptor = self._config.descriptor()
         with self._stage("train", f"Training {descriptor.backbone} at {training.image_size} px"):
-            run, _ = train(records, self._output / "training", descriptor, training, augmentation, self._flags)
-        return run
+            return train(records, self._output / "training", descriptor, training, augmentation, self._flags)
 
     def _export(self, run: RunDirectory) -> Path:
         with self._stage("export", "Exporting a SavedModel"):
@@ -152,9 +157,7 @@ class Quickstart:
             console.say(f"wrote {version}")
         return output
 
-    def _serve(
-        self, records: RecordSet, run: RunDirectory, model: Path
-    ) -> tuple[dict[str, Descriptors], parity.Parity]:
+    def _serve(self, records: RecordSet, run: RunDirectory, model: Path) -> parity.Parity:
         """Extracts all descriptors through a server, and the queries' also from the SavedModel and the network."""
         header = provenance.header(self._flags, self._config.seed, {"records": records.sha256})
         bar = lambda total: console.progress(None, "describing", total)  # noqa: E731
@@ -162,15 +165,66 @@ class Quickstart:
             with LocalServer("descriptor", model) as server, DescriptorClient(server.grpc_address) as client:
                 console.say(str(server))
                 source = describing.from_server(client)
-                served = {name: source.extract(records.split(name), bar, header) for name in EVALUATED}
+                for name in EVALUATED:
+                    found = source.extract(records.split(name), bar, header)
+                    found.save(self._descriptors("trained", name))
             queries = records.split("queries")
             ways = {
                 "Keras model": describing.from_model(run.path).describe(queries, bar),
                 "SavedModel": describing.from_model(model).describe(queries, bar),
-                "server": served["queries"].vectors,
+                "server": np.asarray(Descriptors.load(self._descriptors("trained", "queries")).vectors),
             }
             agreement = parity.compare(ways)
             console.say(f"Keras model, SavedModel and server agree: smallest cosine {agreement.min_cosine:.7f}")
-            for name, descriptors in served.items():
-                descriptors.save(self._output / "descriptors" / name)
-        return served, agreement
+            untrained = describing.from_model(run.path, which="untrained")
+            for name in EVALUATED:
+                untrained.extract(records.split(name), bar, header).save(self._descriptors("untrained", name))
+        return agreement
+
+    def _descriptors(self, network: str, split: str) -> Path:
+        return self._output / "descriptors" / network / split
+
+    def _evaluate(self, run: RunDirectory, history: list[dict], agreement: parity.Parity) -> None:
+        """Evaluates both networks and writes `metrics.json` and `index.html`."""
+        with self._stage("evaluate", "Evaluating on instances that were never trained on"):
+            benchmark = Benchmark.load(self._output / "records")
+            found = {network: self._measure(benchmark, network) for network in ("untrained", "trained")}
+            for network, evaluation in found.items():
+                console.say(f"{network:>9}: mAP {evaluation.map:.3f}, R@1 {evaluation.recall_at[1]:.3f}")
+            matched = [benchmark.match(self._descriptors("trained", split), split) for split in EVALUATED]
+            header = results.result_header(self._flags, benchmark, *matched) | {"seed": self._config.seed}
+            photos = [
+                Photos.from_split(split, benchmark.instances) for split in (benchmark.queries, benchmark.database)
+            ]
+            sections = (
+                comparison_section(("untrained", "trained"), (found["untrained"], found["trained"]), *photos),
+                Section("Training", f"{self._config.descriptor().backbone}, {run.path}", (TrainingCourse(history),)),
+                self._served_section(agreement),
+            )
+            options = ReportOptions(f"Quickstart: {benchmark.name}", 60, (), header, sections)
+            render_report(self._output / results.REPORT, found["trained"], *photos, options)
+        numbers = {network: _numbers(evaluation) for network, evaluation in found.items()}
+        served = {**dataclasses.asdict(agreement), "ways": list(agreement.ways)}
+        seconds = {**self._seconds, "total": round(sum(self._seconds.values()), 2)}
+        files.write_json(self._output / results.METRICS, {**header, **numbers, "served": served, "seconds": seconds})
+
+    def _measure(self, benchmark: Benchmark, network: str) -> Evaluation:
+        vectors = [benchmark.match(self._descriptors(network, split), split).vectors for split in EVALUATED]
+        return evaluate(*vectors, benchmark.relevance())
+
+    def _served_section(self, agreement: parity.Parity) -> Section:
+        text = (
+            f"{' = '.join(agreement.ways)}: the {agreement.photos} query photos have the same descriptors in each, smallest "
+            f"cosine {agreement.min_cosine:.7f}. All descriptors on this page came through the server."
+        )
+        rows = tuple((stage, f"{seconds:.1f}") for stage, seconds in self._seconds.items())
+        return Section("Serving and time", text, (Table(("stage", "seconds"), rows),))
+
+
+def _numbers(evaluation: Evaluation) -> dict:
+    return {
+        "map": evaluation.map,
+        **{f"recall_at_{k}": value for k, value in evaluation.recall_at.items()},
+        "queries": evaluation.queries,
+        "database": evaluation.database,
+    }

@@ -1,1 +1,1 @@
-
+"""Evaluation: relevance, metrics, result files, and the page that shows them."""

@@ -77,8 +77,8 @@ class Benchmark:
             )
         if description.get("sha256") != records.sha256:
             raise InputError(
-                f"{directory / BENCHMARK} has the sha256 {str(description.get('sha256'))[:12]}, and dataset.json beside "
-                f"it {records.sha256[:12]}; equal ones are wanted, make the records again."
+                f"{directory / BENCHMARK} has the sha256 {str(description.get('sha256'))[:12]}, and dataset.json "
+                f"beside it {records.sha256[:12]}; equal ones are wanted, make the records again."
             )
         name = str(description.get("name", records.name))
         splits = records.split("queries"), records.split("database")

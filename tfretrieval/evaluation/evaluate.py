@@ -28,7 +28,7 @@ class Evaluation:
         first_relevant_rank: int64 [Q], place of the first relevant photo from 1; 0 where the ranking holds none.
         relevant: int64 [Q], relevant photos in the database.
         database: number of database photos.
-        precision_at_shares: float64 [101], mean precision at which 0 %, 1 %, ... 100 % of the relevant photos are found.
+        precision_at_shares: float64 [101], mean precision at which 0 %, 1 %, ... 100 % of the relevant are found.
         top: the first T <= 10 photos of each query, junk left out.
         top_is_relevant: bool [Q, T].
     """
@@ -152,8 +152,15 @@ def _measure(ranking: Ranking, relevance: Relevance, shown: int) -> _Measures:
         ranks, count = np.flatnonzero(hit), int(is_relevant.sum())
         precision = [metrics.precision_at_shares(ranks, count)] if count else []
         rows.append(
-            (metrics.rectangular_ap(ranks, count), metrics.first_relevant_rank(ranks), count, precision)
-            + (order[:shown], similarity[:shown], hit[:shown])
+            (
+                metrics.rectangular_ap(ranks, count),
+                metrics.first_relevant_rank(ranks),
+                count,
+                precision,
+                order[:shown],
+                similarity[:shown],
+                hit[:shown],
+            )
         )
     ap, first, count, precision, order, similarity, hit = zip(*rows, strict=True) if rows else ((),) * 7
     return _Measures(

@@ -81,3 +81,12 @@ def result(evaluation: Evaluation, benchmark: Benchmark, header: Mapping[str, ob
         "queries_without_relevant": evaluation.queries_without_relevant,
         "per_query": per_query,
     }
+
+
+def summary_lines(evaluation: Evaluation) -> list[str]:
+    """Returns the numbers as lines for a terminal."""
+    numbers = [f"mAP {evaluation.map:.1%}", *(f"R@{k} {value:.1%}" for k, value in evaluation.recall_at.items())]
+    lines = ["  ".join(numbers), f"{evaluation.queries:,} queries, {evaluation.database:,} database photos"]
+    if evaluation.queries_without_relevant:
+        lines.append(f"{evaluation.queries_without_relevant:,} queries without a relevant photo are left out")
+    return lines

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import numpy as np
-
 from tfretrieval.evaluation.evaluate import Evaluation, leave_one_out
 from tfretrieval.extraction import Extractor
 from tfretrieval.training.instances import TrainingData
@@ -15,14 +13,15 @@ class Validation:
 
     Attributes:
         evaluation: mAP, R@1 and per-query AP, leave-one-out.
-        worst: strips of (row of the validation split, kind) pairs: the worst queries with their best-ranked photos.
+        worst: strips of (row of the validation split, kind) pairs: the worst queries with their best-ranked photos; kind
+            is "query", "match" or "other".
     """
 
     evaluation: Evaluation
     worst: list[list[tuple[int, str]]]
 
 
-def validate(data: TrainingData, extractor: Extractor, progress=None, strips: int = 4, shown: int = 6) -> Validation:
+def validate(data: TrainingData, extractor: Extractor, progress=None, strips: int = 4) -> Validation:
     """Validates the network as it is.
 
     Args:
@@ -30,17 +29,12 @@ def validate(data: TrainingData, extractor: Extractor, progress=None, strips: in
         extractor: describes them.
         progress: makes a progress bar from a number of photos.
         strips: worst queries wanted.
-        shown: best-ranked photos in each strip.
     """
-    rows, labels = data.validation_rows, data.validation.labels[data.validation_rows]
-    vectors = extractor(data.validation, rows, progress)
-    evaluation = leave_one_out(vectors, labels)
+    rows = data.validation_rows
+    evaluation = leave_one_out(extractor(data.validation, rows, progress), data.validation.labels[rows])
     worst = []
-    for query in np.argsort(np.where(np.isnan(evaluation.ap), np.inf, evaluation.ap), kind="stable")[:strips]:
-        similarity = vectors @ vectors[query]
-        similarity[query] = -np.inf
-        found = np.argsort(-similarity, kind="stable")[:shown]
-        kinds = ["match" if labels[row] == labels[query] else "other" for row in found]
-        worst.append([(int(rows[query]), "query"), *zip(rows[found].tolist(), kinds, strict=True)])
-    width = min(map(len, worst), default=0)
-    return Validation(evaluation, [strip[:width] for strip in worst])
+    for query in evaluation.worst_first()[:strips]:
+        found = zip(evaluation.top.order[query], evaluation.top_is_relevant[query], strict=True)
+        strip = [(int(rows[row]), "match" if relevant else "other") for row, relevant in found]
+        worst.append([(int(rows[query]), "query"), *strip])
+    return Validation(evaluation, worst)

@@ -1,0 +1,49 @@
+"""What tests share: TensorFlow started quietly, a small folder of distinguishable photos, and records made from it."""
+
+from tfretrieval import console
+
+console.quiet_tensorflow()
+
+import cv2  # noqa: E402 - TensorFlow is imported by the line above, so that nothing else starts it noisily
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from tfretrieval.data.sources import SourceOptions, read_folder  # noqa: E402
+from tfretrieval.data.write_records import WriteOptions, write_record_set  # noqa: E402
+
+INSTANCES = ("abbey", "bridge", "castle", "dome", "old town/gate", "old town/tower")
+SIZES = ((48, 64), (64, 48), (56, 56), (40, 64), (48, 64))
+
+
+def _smooth(rng, height, width):
+    """A random colour picture of 5 x 6 soft patches, float [height, width, 3] in about [0, 255]."""
+    return cv2.resize(rng.uniform(0, 255, (5, 6, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory):
+    """Six instances (two of them nested) of five photos each, JPEG and PNG, in four sizes.
+
+    Photos of one instance share a picture, with a quarter of another one laid over it.
+    """
+    folder = tmp_path_factory.mktemp("shared") / "photos"
+    for number, instance in enumerate(INSTANCES):
+        (folder / instance).mkdir(parents=True)
+        for photo, size in enumerate(SIZES):
+            picture = 0.75 * _smooth(np.random.default_rng(number), *size)
+            picture += 0.25 * _smooth(np.random.default_rng([number, photo, 1]), *size)
+            image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+            image.save(folder / instance / f"photo_{photo}.{'png' if photo % 2 else 'jpg'}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def record_set(photo_folder, tmp_path_factory):
+    """Records of `photo_folder` in three shards a split: 15 photos to train, 3 queries, a database of 12."""
+    entries = read_folder(photo_folder, SourceOptions(holdout_share=0.5, seed=1))
+    made, rejected = write_record_set(
+        entries, tmp_path_factory.mktemp("shared") / "records", WriteOptions("small", shards=3)
+    )
+    assert not rejected
+    return made

@@ -1,0 +1,197 @@
+import io
+import json
+import shlex
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from export import saving
+from export.saving import ExportSource, ServedModel, load_source, serving_command, write_version
+from tfretrieval import files
+from tfretrieval.data.decoding import decode_photo
+from tfretrieval.errors import InputError
+from tfretrieval.layers import GeM, InputScaling
+from tfretrieval.training.run_directory import RunDirectory
+
+
+def small_network(seed=0):
+    keras.utils.set_random_seed(seed)
+    pixels = keras.Input((None, None, 3))
+    maps = keras.layers.Conv2D(6, 3, 2, padding="same", activation="relu")(InputScaling("tf")(pixels))
+    return keras.Model(pixels, keras.layers.UnitNormalization(dtype="float32")(GeM()(maps)))
+
+
+def photos():
+    made = []
+    for seed, size in enumerate([(40, 30), (20, 64), (40, 30)]):
+        pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        made.append(buffer.getvalue())
+    return made
+
+
+def by_keras(model, longer_side):
+    return np.concatenate(
+        [model(decode_photo(tf.constant(photo), longer_side)[tf.newaxis], training=False) for photo in photos()]
+    )
+
+
+@pytest.fixture(scope="module")
+def source():
+    return ExportSource(small_network(), 32, "ab" * 32, {"seed": 5, "data": {"records": "cd" * 32}})
+
+
+@pytest.fixture(scope="module")
+def folder(source, tmp_path_factory):
+    """A model's folder with versions 1 and 2, of two networks."""
+    output = tmp_path_factory.mktemp("models") / "own model"
+    write_version(source, output, {"checkpoint": "runs/a"})
+    write_version(ExportSource(small_network(1), 24, "ef" * 32, {}), output, {})
+    return output
+
+
+def saved_model(path, signature=None, name="serving_default"):
+    """Some other SavedModel."""
+    module = tf.Module()
+    module.call = tf.function(lambda x: {"y": x + 1}, input_signature=[tf.TensorSpec([None], name="x")])
+    tf.saved_model.save(module, str(path), signatures={name: module.call} if signature is None else signature)
+    return path
+
+
+def test_versions_are_numbered_from_1_and_the_newest_is_loaded(folder):
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
+    assert ServedModel.load(folder).version == folder / "2"
+    assert ServedModel.load(folder / "1").version == folder / "1"
+
+
+def test_the_next_version_follows_the_highest_as_a_number(source, tmp_path):
+    for name in ("9", "10", "notes", ".11.partial-x"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "12").write_text("a file is no version")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.saved_model, "save", lambda served, path, signatures: None)
+        assert write_version(source, tmp_path, {}) == tmp_path / "11"
+
+
+def test_a_loaded_version_describes_like_its_network(folder, source):
+    loaded = ServedModel.load(folder / "1")
+    np.testing.assert_allclose(loaded.describe(photos()), by_keras(source.model, 32), atol=1e-5)
+    assert loaded.describe([]).shape == (0, 6)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image_bytes\[1\]"):
+        loaded.describe([photos()[0], b"no image"])
+
+
+def test_card_says_what_the_version_is_made_of(folder):
+    card = {"dimension": 6, "image_size": 32, "model_sha256": "ab" * 32}
+    told = json.loads((folder / "1" / "descriptor.json").read_text())
+    assert told["descriptor"] == card == ServedModel.load(folder / "1").card
+    assert told["flags"] == {"checkpoint": "runs/a"} and told["seed"] == 5
+    assert told["data"] == {"model": "ab" * 32, "records": "cd" * 32}
+    assert told["protocol"] == {"image_size": 32} and "tensorflow" in told["versions"]
+    served = tf.saved_model.load(str(folder / "1")).signatures["card"]()["card"].numpy()
+    assert json.loads(served) == card
+
+
+@pytest.mark.parametrize("moment", ["before the graph", "after the graph"])
+def test_an_interrupted_write_leaves_no_version_and_no_rest(source, tmp_path, monkeypatch, moment):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    target, name = (tf.saved_model, "save") if moment == "before the graph" else (files, "write_json")
+    monkeypatch.setattr(target, name, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_version(source, tmp_path / "model", {})
+    assert list((tmp_path / "model").iterdir()) == []
+
+
+def test_output_that_is_a_file_is_refused(source, tmp_path):
+    (tmp_path / "model").write_text("")
+    with pytest.raises(InputError, match=r"--output=.*model is a file; a folder for model versions is wanted"):
+        write_version(source, tmp_path / "model", {})
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "it's", "semi;colon $HOME"])
+def test_serving_command_survives_the_shell_with_any_path(tmp_path, name):
+    words = shlex.split(serving_command(tmp_path / name, "photos"))
+    assert words[:2] == ["docker", "run"] and words[-1] == "tensorflow/serving"
+    assert words[words.index("--mount") + 1] == f"type=bind,source={tmp_path / name},target=/models/photos"
+    assert words[words.index("-e") + 1] == "MODEL_NAME=photos"
+
+
+def test_serving_command_makes_relative_paths_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert f"source={tmp_path}/models/a," in serving_command("models/a")
+
+
+@pytest.mark.parametrize("kind", ["absent", "empty", "a file"])
+def test_a_folder_without_a_saved_model_is_refused(tmp_path, kind):
+    path = tmp_path / "model"
+    if kind == "empty":
+        (path / "1").mkdir(parents=True)
+    if kind == "a file":
+        path.write_text("")
+    with pytest.raises(InputError, match="model holds no SavedModel and no version folder with one"):
+        ServedModel.load(path)
+
+
+@pytest.mark.parametrize("damage", ["graph", "variables"])
+def test_a_damaged_saved_model_is_refused_in_one_sentence(folder, tmp_path, damage):
+    version = tmp_path / "1"
+    (version / "variables").mkdir(parents=True)
+    graph = (folder / "1" / "saved_model.pb").read_bytes()
+    (version / "saved_model.pb").write_bytes(b"no graph" if damage == "graph" else graph)
+    with pytest.raises(InputError, match="1 cannot be loaded as a SavedModel") as error:
+        ServedModel.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_saved_model_with_other_signatures_is_refused(tmp_path):
+    told = "has no signature serving_default from image_bytes to descriptors"
+    for number, options in enumerate(({}, {"name": "other"}, {"signature": {}}), 1):
+        with pytest.raises(InputError, match=told):
+            ServedModel.load(saved_model(tmp_path / str(number), **options))
+
+
+def test_a_saved_model_without_a_card_is_loaded_with_an_empty_one(tmp_path):
+    module = tf.Module()
+    spec = tf.TensorSpec([None], tf.string, name="image_bytes")
+    call = tf.function(lambda image_bytes: {"descriptors": tf.ones([tf.size(image_bytes), 2])}, input_signature=[spec])
+    module.call = call
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": call})
+    assert ServedModel.load(tmp_path).card == {}
+
+
+def test_a_run_is_exported_with_its_own_size_or_the_one_given(tmp_path):
+    description = {"flags": {}, "seed": 3, "data": {}, "training": {"image_size": 40}}
+    run = RunDirectory.create(tmp_path / "run", description, resume=False)
+    models = {which: small_network(seed) for seed, which in enumerate(("best", "last"))}
+    for which, model in models.items():
+        model.save(run.model(which))
+    for which, model in models.items():
+        found = load_source(run.path, which)
+        np.testing.assert_allclose(by_keras(found.model, 40), by_keras(model, 40), atol=1e-6)
+        assert (found.image_size, found.dimension, found.training["seed"]) == (40, 6, 3)
+        assert found.sha256 == files.sha256(run.model(which))
+    assert load_source(run.path, image_size=96).image_size == 96
+    bare = load_source(run.model("best"), image_size=64)
+    assert (bare.image_size, bare.training) == (64, {})
+
+
+def test_what_cannot_be_exported_is_refused_by_its_flag(tmp_path):
+    small_network().save(tmp_path / "model.keras")
+    with pytest.raises(InputError, match=r"model\.keras is a model without its run; --image_size is wanted"):
+        load_source(tmp_path / "model.keras")
+    with pytest.raises(InputError, match="--image_size=-1"):
+        load_source(tmp_path / "model.keras", image_size=-1)
+    with pytest.raises(InputError, match="is not a run directory"):
+        load_source(tmp_path)
+    with pytest.raises(InputError, match=r"absent\.keras is not a file"):
+        load_source(tmp_path / "absent.keras", image_size=32)
+
+
+def test_the_card_file_has_the_name_that_loading_reads(folder):
+    assert (folder / "2" / saving.CARD).is_file()
