@@ -49,8 +49,8 @@ def main() -> None:
         folder = Path(temporary)
         data = divide(_records(folder), 0.0, 0)
         config = TrainingConfig(
-            loss="supervised_contrastive", instances=12, photos=4, image_size=FLAGS.image_size, steps=FLAGS.steps, epochs=1000,
-            validation_share=0.0, checkpoint_steps=10**9, train_statistics=not FLAGS.weights,
+            loss="supervised_contrastive", instances=12, photos=4, image_size=FLAGS.image_size, steps=FLAGS.steps,
+            epochs=1000, validation_share=0.0, checkpoint_steps=10**9, train_statistics=not FLAGS.weights,
         )  # fmt: skip
         run = RunDirectory.create(folder / "run", {"flags": {}, "data": {}}, resume=False)
         model = build_descriptor(DescriptorConfig(FLAGS.backbone, FLAGS.weights))

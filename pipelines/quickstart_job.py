@@ -74,7 +74,7 @@ class QuickstartConfig:
             )
             return config, Augmentation(min_area=0.3, rotation=15.0, hue=0.05)
         config = TrainingConfig(
-            image_size=self.image_size or 96, epochs=self.epochs or 16, learning_rate=2e-3, average=0.98, **common
+            image_size=self.image_size or 96, epochs=self.epochs or 24, learning_rate=2e-3, average=0.98, **common
         )
         return config, Augmentation(min_area=0.5, flip=False)
 
@@ -135,7 +135,7 @@ class Quickstart:
         config = self._config
         with self._stage("records", f"Making records of {photos}"):
             entries = read_folder(photos, SourceOptions(holdout_share=config.holdout_share, seed=config.seed))
-            options = WriteOptions(name=photos.resolve().name, flags=self._flags, seed=config.seed)
+            options = WriteOptions(name=self._name(), flags=self._flags, seed=config.seed)
             bar = lambda items: iter(console.progress(items, "photos to records", total=len(entries)))  # noqa: E731
             made, rejected = write_record_set(entries, self._output / "records", options, progress=bar)
             for name, split in made.splits.items():
@@ -143,6 +143,9 @@ class Quickstart:
             if rejected:
                 console.say(f"rejected: {len(rejected)} photos, reasons in {self._output / 'records' / 'rejected.csv'}")
         return made
+
+    def _name(self) -> str:
+        return Path(self._config.photos).resolve().name if self._config.photos else "drawn buildings"
 
     def _train(self, records: RecordSet) -> tuple[RunDirectory, list[dict]]:
         training, augmentation = self._config.training()
@@ -214,8 +217,8 @@ class Quickstart:
 
     def _served_section(self, agreement: parity.Parity) -> Section:
         text = (
-            f"{' = '.join(agreement.ways)}: the {agreement.photos} query photos have the same descriptors in each, smallest "
-            f"cosine {agreement.min_cosine:.7f}. All descriptors on this page came through the server."
+            f"{' = '.join(agreement.ways)}: the {agreement.photos} query photos have the same descriptors in each, "
+            f"smallest cosine {agreement.min_cosine:.7f}. All descriptors on this page came through the server."
         )
         rows = tuple((stage, f"{seconds:.1f}") for stage, seconds in self._seconds.items())
         return Section("Serving and time", text, (Table(("stage", "seconds"), rows),))

@@ -47,3 +47,10 @@ def record_set(photo_folder, tmp_path_factory):
     )
     assert not rejected
     return made
+
+
+@pytest.fixture(scope="session")
+def training_set(photo_folder, tmp_path_factory):
+    """Records of `photo_folder` in two shards, all 30 photos of six instances to train."""
+    entries = read_folder(photo_folder, SourceOptions())
+    return write_record_set(entries, tmp_path_factory.mktemp("shared") / "training", WriteOptions("small", shards=2))[0]

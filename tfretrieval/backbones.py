@@ -1,7 +1,7 @@
 """Backbones by one name: the convolutional trunk of a `keras.applications` network with its own input scaling."""
 
 import dataclasses
-import functools
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,32 +99,29 @@ def build_backbone(name: str, weights: str | None = None) -> keras.Model:
         raise InputError(f"--weights={path} is not a file; a .weights.h5 file or 'imagenet' is wanted.")
     try:
         model = entry.make("imagenet" if weights == "imagenet" else None)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--backbone={name} --weights={weights} could not be made: {error}") from error
+    except Exception as error:  # Keras raises a bare Exception when a download fails
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"--backbone={name} --weights={weights} could not be made: {reason}") from error
     if path is not None:
         _load(model, path, name)
     elif weights != "imagenet":
         for layer in batch_norms(model):
             layer.momentum = SCRATCH_MOMENTUM
     if entry.last_layer:
-        model = keras.Model(model.inputs, model.get_layer(entry.last_layer).output, name=model.name)
+        model = keras.Model(model.input, model.get_layer(entry.last_layer).output, name=model.name)
     return model
 
 
 def _load(model: keras.Model, path: Path, name: str) -> None:
     try:
-        model.load_weights(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a mismatch is one sentence, not a warning for each layer before it
+            model.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(" Example error message")[0]
         raise InputError(f"--weights={path} does not fit --backbone={name} without its top: {reason}") from error
 
 
 def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     """Returns all BatchNorm layers of a model, nested ones included."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-
-
-@functools.cache
-def names() -> tuple[str, ...]:
-    """Returns the names of all backbones, in the registry's order."""
-    return tuple(BACKBONES)

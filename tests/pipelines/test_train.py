@@ -28,10 +28,10 @@ def finish(process):
 
 
 @pytest.mark.slow
-def test_a_run_killed_in_mid_epoch_resumes_to_the_same_bits(record_set, tmp_path):
-    code, output = finish(start(record_set.directory, tmp_path / "whole", *FLAGS))
+def test_a_run_killed_in_mid_epoch_resumes_to_the_same_bits(training_set, tmp_path):
+    code, output = finish(start(training_set.directory, tmp_path / "whole", *FLAGS))
     assert code == 0, output
-    killed = start(record_set.directory, tmp_path / "killed", *FLAGS)
+    killed = start(training_set.directory, tmp_path / "killed", *FLAGS)
     checkpoints = tmp_path / "killed" / "checkpoints"
     deadline = time.monotonic() + 120
     while not list(checkpoints.glob("epoch-00000-step-0000014")) and time.monotonic() < deadline:
@@ -40,7 +40,9 @@ def test_a_run_killed_in_mid_epoch_resumes_to_the_same_bits(record_set, tmp_path
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "history.json").exists(), "it was to be killed within its first epoch"
-    code, output = finish(start(record_set.directory, tmp_path / "killed", f"--flagfile={tmp_path}/killed/flags.txt", "--resume"))
+    code, output = finish(
+        start(training_set.directory, tmp_path / "killed", f"--flagfile={tmp_path}/killed/flags.txt", "--resume")
+    )
     assert code == 0, output
     for which in ("best", "last"):
         first, second = (load_descriptor(tmp_path / run / f"{which}.keras") for run in ("whole", "killed"))
@@ -58,8 +60,8 @@ def test_a_run_killed_in_mid_epoch_resumes_to_the_same_bits(record_set, tmp_path
         (["--loss=contrastive", "--negatives=50"], "--negatives=50"),
     ],
 )
-def test_bad_flags_end_in_one_sentence(record_set, tmp_path, flags, sentence):
-    code, output = finish(start(record_set.directory, tmp_path / "run", *FLAGS, *flags))
+def test_bad_flags_end_in_one_sentence(training_set, tmp_path, flags, sentence):
+    code, output = finish(start(training_set.directory, tmp_path / "run", *FLAGS, *flags))
     assert code != 0
     assert sentence in output
     assert "Traceback" not in output

@@ -6,7 +6,7 @@ import pytest
 from tfretrieval.descriptors import Descriptors
 from tfretrieval.errors import InputError
 
-IDS = ("a.jpg", "folder/with space .jpg", "zeile\u2028trenner", "\u0085next", "ü,\"quoted\".png", "form\x0cfeed")
+IDS = ("a.jpg", "folder/with space .jpg", "zeile\u2028trenner", "\u0085next", 'ü,"quoted".png', "form\x0cfeed")
 VECTORS = np.random.default_rng(3).normal(size=(len(IDS), 4)).astype(np.float32)
 
 
@@ -96,7 +96,9 @@ def test_load_is_an_input_error_when_a_file_is_missing(saved, name):
         pytest.param(
             "vectors.npy",
             b"",
-            marks=pytest.mark.xfail(strict=True, raises=EOFError, reason="numpy.load raises EOFError for an empty file"),
+            marks=pytest.mark.xfail(
+                strict=True, raises=EOFError, reason="numpy.load raises EOFError for an empty file"
+            ),
         ),
         ("ids.txt", b"only one\n"),
         ("ids.txt", b"\xff\xfe"),

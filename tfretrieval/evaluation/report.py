@@ -82,7 +82,7 @@ def render_report(
         shown=_shown_sentence(evaluation, len(shown), options.worst),
         controls_hidden="" if len(shown) else "hidden",
         strips=ranked,
-        instances=_instances(evaluation, queries),
+        instances=_instances(evaluation, queries, {queries.instances[row] for row in shown.tolist()}),
         header=_header(options.header),
         css=_resource("report.css"),
         script=_resource("report.js"),
@@ -203,13 +203,13 @@ def _charts(evaluation: Evaluation) -> str:
     return "".join(f'<figure class="card"><figcaption>{title}</figcaption>{chart}</figure>' for title, chart in drawn)
 
 
-def _instances(evaluation: Evaluation, queries: Photos) -> str:
+def _instances(evaluation: Evaluation, queries: Photos, with_strips: set[str]) -> str:
     rows_of: dict[str, list[int]] = {}
     for row in evaluation.worst_first().tolist():
         rows_of.setdefault(queries.instances[row], []).append(row)
     means = sorted((float(evaluation.ap[rows].mean()), name, rows) for name, rows in rows_of.items())
     lines = [
-        f'<tr><th scope="row"><a href="#filter={urllib.parse.quote(name, safe="")}">{strips.name(name)}</a></th>'
+        f'<tr><th scope="row">{_instance_link(name) if name in with_strips else strips.name(name)}</th>'
         f'<td data-value="{len(rows)}">{len(rows):,}</td><td data-value="{ap:.6f}"><span class="track">'
         f'<span class="after" style="width:{100 * ap:.1f}%"></span></span> {ap:.3f}</td>'
         f'<td data-value="{first:.6f}">{first:.0%}</td></tr>'
@@ -220,6 +220,10 @@ def _instances(evaluation: Evaluation, queries: Photos) -> str:
         left = len(means) - MAX_INSTANCES
         lines.append(f'<tr><td colspan="4">{left:,} better instances are not listed.</td></tr>')
     return "".join(lines)
+
+
+def _instance_link(name: str) -> str:
+    return f'<a href="#filter={urllib.parse.quote(name, safe="")}">{strips.name(name)}</a>'
 
 
 def _header(header: Mapping[str, object]) -> str:

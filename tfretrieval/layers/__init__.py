@@ -2,7 +2,8 @@
 
 from tfretrieval.layers.gem import GeM
 from tfretrieval.layers.input_scaling import InputScaling
+from tfretrieval.layers.minimum_size import MinimumSize
 
 POOLINGS = {"gem": GeM}
 
-__all__ = ["POOLINGS", "GeM", "InputScaling"]
+__all__ = ["POOLINGS", "GeM", "InputScaling", "MinimumSize"]

@@ -26,10 +26,11 @@ def tuple_contrastive(descriptors, margin: float = MARGIN):
 
 
 def batch_contrastive(descriptors, labels, margin: float = MARGIN):
-    """Contrastive loss of all pairs in a batch: mean over matching pairs plus mean over non-matching ones.
+    """Contrastive loss of all pairs in a batch: mean over matching pairs plus mean over close others.
 
-    The pair's term is that of `tuple_contrastive`. Averaging the two kinds apart keeps the many non-matching pairs of
-    a batch from drowning the matching ones; this weighting is this toolkit's.
+    The pair's term is that of `tuple_contrastive`; others are the non-matching pairs nearer than the margin.
+    Averaging the two kinds apart keeps the many non-matching pairs of a batch from drowning the matching ones; this
+    weighting is this toolkit's.
 
     Args:
         descriptors: [B, D], L2-normalised.

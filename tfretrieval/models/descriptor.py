@@ -38,6 +38,8 @@ class DescriptorConfig:
 def build_descriptor(config: DescriptorConfig) -> keras.Model:
     """Builds a descriptor network: input scaling, backbone, pooling, L2, and optionally linear whitening, L2.
 
+    Photos of fewer than 32 pixels are enlarged by repeating their edges.
+
     The network is the one of Radenovic, Tolias, Chum (TPAMI 2018): convolutions -> GeM -> L2 -> linear -> L2.
 
     Args:
@@ -60,7 +62,7 @@ def build_descriptor(config: DescriptorConfig) -> keras.Model:
     backbone = backbones.build_backbone(config.backbone, config.weights)
     scaling = backbones.BACKBONES[config.backbone].scaling
     pixels = keras.Input((None, None, 3), name="images")
-    maps = backbone(layers.InputScaling(scaling, name="input_scaling")(pixels))
+    maps = backbone(layers.MinimumSize(name="minimum_size")(layers.InputScaling(scaling, name="input_scaling")(pixels)))
     descriptors = layers.POOLINGS[config.pooling](p=config.p, per_channel=config.p_per_channel, name="pooling")(maps)
     descriptors = keras.layers.UnitNormalization(name="pooled", dtype="float32")(descriptors)
     if config.whitening:
@@ -82,5 +84,7 @@ def load_descriptor(path: str | Path) -> keras.Model:
         raise InputError(f"{path} is not a file; a .keras model is wanted.")
     try:
         return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} cannot be loaded as a Keras model: {str(error).splitlines()[0]}") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path} cannot be loaded as a Keras model: {(str(error) or type(error).__name__).splitlines()[0]}"
+        ) from error

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,7 +76,7 @@ class Checkpoints:
             with np.load(newest / "variables.npz", allow_pickle=False) as stored:
                 values = [stored[name] for name in sorted(stored.files)]
             plan = np.load(newest / "plan.npy", allow_pickle=False) if (newest / "plan.npy").exists() else None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{newest} cannot be read ({error}); delete it to resume from the one before.") from error
         shapes = [tuple(variable.shape) for variable in self._variables]
         if [value.shape for value in values] != shapes:

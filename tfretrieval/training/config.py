@@ -81,9 +81,10 @@ class TrainingConfig:
             raise InputError(f"--schedule={self.schedule} is unknown; one of {', '.join(SCHEDULES)} is wanted.")
         least = {"image_size": 16, "tuples": 1, "negatives": 1, "instances": 2, "photos": 2, "epochs": 1}
         least |= {"checkpoint_steps": 1, "extraction_batch": 1, "learning_rate": 0.0, "p_multiplier": 0.0}
+        least |= {"weight_decay": 0.0, "decay": 0.0}
         least |= dict.fromkeys(("train_size", "queries", "pool_size", "steps", "warmup", "cache_mb", "seed"), 0)
         for name, low in least.items():
-            if getattr(self, name) < low:
+            if not getattr(self, name) >= low:  # so that NaN is refused too
                 raise InputError(f"--{name}={getattr(self, name)}; {low} or more is wanted.")
         for name in ("average", "initial_share", "validation_share"):
             if not 0 <= getattr(self, name) < 1:

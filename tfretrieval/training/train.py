@@ -86,6 +86,6 @@ def _tell(data: TrainingData, config: TrainingConfig, model: keras.Model, steps:
         console.say(f"{data.lone} instances have a single training photo: they serve as negatives only")
     console.say(
         f"{model.count_params() / 1e6:.2f} M parameters, descriptor of {model.output_shape[-1]} dimensions; "
-        f"loss {config.loss} on {kind}, {batch_size(data, config)} photos a step, {steps} steps an epoch; BatchNorm statistics "
-        f"{'follow the batches' if config.train_statistics else 'frozen'}"
+        f"loss {config.loss} on {kind}, {batch_size(data, config)} photos a step, {steps} steps an epoch; "
+        f"BatchNorm statistics {'follow the batches' if config.train_statistics else 'frozen'}"
     )

@@ -197,8 +197,8 @@ class Trainer:
     def _check_finite(self, loss: float, number: int) -> None:
         if not math.isfinite(loss):
             raise InputError(
-                f"the loss became {loss} at step {number + 1}; lower --learning_rate={self._config.learning_rate} and begin "
-                "in a new --output."
+                f"the loss became {loss} at step {number + 1}; lower --learning_rate={self._config.learning_rate} and "
+                "begin in a new --output."
             )
 
 

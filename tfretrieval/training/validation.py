@@ -13,8 +13,8 @@ class Validation:
 
     Attributes:
         evaluation: mAP, R@1 and per-query AP, leave-one-out.
-        worst: strips of (row of the validation split, kind) pairs: the worst queries with their best-ranked photos; kind
-            is "query", "match" or "other".
+        worst: strips of (row of the validation split, kind) pairs: the worst queries with their best-ranked photos;
+            kind is "query", "match" or "other".
     """
 
     evaluation: Evaluation

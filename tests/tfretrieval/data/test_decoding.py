@@ -141,6 +141,12 @@ def test_transparent_pngs_are_laid_on_white_as_pillow_does(kind):
     assert difference(decode(TRANSPARENT[kind], 64), expected).max() <= 1
 
 
+def test_transparency_is_rounded_to_the_nearest_level():
+    alpha = RAMP[..., None] / 255
+    exact = SMALL * alpha + 255 * (1 - alpha)
+    assert np.abs(decode(TRANSPARENT["RGBA"], 64) - exact).max() <= 0.5 + 1e-6
+
+
 def test_sixteen_bit_pngs_show_their_upper_byte():
     wide = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 21
     np.testing.assert_array_equal(decode(encode(wide, "PNG"), 64), np.dstack([wide >> 8] * 3))

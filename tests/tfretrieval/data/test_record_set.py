@@ -96,7 +96,9 @@ def test_read_names_a_shard_that_was_cut_after_loading(copy):
     split = RecordSet.load(copy).splits["train"]
     split.shards[2].write_bytes(split.shards[2].read_bytes()[:-50])
     split.read(0)
-    with pytest.raises(InputError, match=rf"{re.escape(str(split.shards[2]))} is truncated: the record of .* cut short"):
+    with pytest.raises(
+        InputError, match=rf"{re.escape(str(split.shards[2]))} is truncated: the record of .* cut short"
+    ):
         split.read(14)
 
 

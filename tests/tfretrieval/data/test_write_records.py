@@ -220,7 +220,7 @@ def spoil(entries):
     """Spoils four photos to train, each in another way; returns what rejected.csv should say."""
     entries[0].path.write_bytes(b"")
     entries[2].path.unlink()
-    entries[3].path.write_bytes(png(3)[:40])
+    entries[3].path.write_bytes(png(3)[:45])
     entries[5].path.write_bytes(png(5, (100, 100)))
     return [
         Rejected(entries[0].photo_id, "train", "the file is empty"),

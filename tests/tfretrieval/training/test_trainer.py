@@ -15,11 +15,18 @@ from tfretrieval.training.trainer import Trainer
 NETWORK = DescriptorConfig(backbone="small_resnet")
 BALANCED = {"loss": "supervised_contrastive", "instances": 3, "photos": 2, "steps": 5, "average": 0.9}
 TUPLES = {"loss": "contrastive", "tuples": 2, "negatives": 2, "initial_share": 0.25}
-COMMON = {"image_size": 32, "epochs": 2, "validation_share": 0.34, "checkpoint_steps": 2, "learning_rate": 1e-3, "warmup": 2}
+COMMON = {
+    "image_size": 32,
+    "epochs": 2,
+    "validation_share": 0.34,
+    "checkpoint_steps": 2,
+    "learning_rate": 1e-3,
+    "warmup": 2,
+}
 VARIED = Augmentation(rotation=10.0, hue=0.1, erasing=0.5)
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     pass
 
 
@@ -39,22 +46,22 @@ def steps_until(monkeypatch, limit):
     def counting(self, loss, number):
         done[0] += 1
         if done[0] > limit:
-            raise Interrupted
+            raise InterruptedRunError
         original(self, loss, number)
 
     monkeypatch.setattr(Trainer, "_check_finite", counting)
 
 
 @pytest.mark.parametrize("settings", [BALANCED, TUPLES], ids=["balanced", "tuples"])
-def test_interrupted_training_resumes_to_the_same_weights(record_set, tmp_path, monkeypatch, settings):
-    whole, history = fit(record_set, tmp_path / "whole", settings)
+def test_interrupted_training_resumes_to_the_same_weights(training_set, tmp_path, monkeypatch, settings):
+    whole, history = fit(training_set, tmp_path / "whole", settings)
     total = 2 * _steps_per_epoch(whole)
     for stop in (1, total // 2 + 1):
         with monkeypatch.context() as patch:
             steps_until(patch, stop)
-            with pytest.raises(Interrupted):
-                fit(record_set, tmp_path / "broken", settings, resume=stop != 1)
-    resumed, resumed_history = fit(record_set, tmp_path / "broken", settings, resume=True)
+            with pytest.raises(InterruptedRunError):
+                fit(training_set, tmp_path / "broken", settings, resume=stop != 1)
+    resumed, resumed_history = fit(training_set, tmp_path / "broken", settings, resume=True)
     for which in ("untrained", "best", "last"):
         for first, second in zip(weights(whole, which), weights(resumed, which), strict=True):
             np.testing.assert_array_equal(first, second)
@@ -64,35 +71,37 @@ def test_interrupted_training_resumes_to_the_same_weights(record_set, tmp_path, 
 def _steps_per_epoch(run):
     newest = max(run.checkpoints.glob("epoch-*"))
     with np.load(newest / "variables.npz") as stored:
-        counts = [int(stored[name]) for name in stored.files if stored[name].shape == () and stored[name].dtype == np.int64]
+        counts = [
+            int(stored[name]) for name in stored.files if stored[name].shape == () and stored[name].dtype == np.int64
+        ]
     return max(counts) // 2
 
 
-def test_training_changes_the_network_and_lowers_the_loss(record_set, tmp_path):
+def test_training_changes_the_network_and_lowers_the_loss(training_set, tmp_path):
     settings = {**BALANCED, "epochs": 8, "warmup": 0, "learning_rate": 3e-3, "average": 0.0, "checkpoint_steps": 100}
-    run, history = fit(record_set, tmp_path / "run", settings)
+    run, history = fit(training_set, tmp_path / "run", settings)
     assert history[-1]["loss"] < history[0]["loss"]
     assert [entry["epoch"] for entry in history] == list(range(1, 9))
     assert any((a != b).any() for a, b in zip(weights(run, "untrained"), weights(run, "last"), strict=True))
 
 
-def test_best_network_is_the_one_of_the_best_validation(record_set, tmp_path):
-    run, history = fit(record_set, tmp_path / "run", {**BALANCED, "epochs": 3})
+def test_best_network_is_the_one_of_the_best_validation(training_set, tmp_path):
+    run, history = fit(training_set, tmp_path / "run", {**BALANCED, "epochs": 3})
     scores = [entry["validation_map"] for entry in history]
     assert all(0 <= score <= 1 for score in scores)
     if max(scores) > scores[-1]:
         assert any((a != b).any() for a, b in zip(weights(run, "best"), weights(run, "last"), strict=True))
 
 
-def test_without_validation_the_best_network_is_the_last(record_set, tmp_path):
-    run, history = fit(record_set, tmp_path / "run", {**BALANCED, "validation_share": 0.0})
+def test_without_validation_the_best_network_is_the_last(training_set, tmp_path):
+    run, history = fit(training_set, tmp_path / "run", {**BALANCED, "validation_share": 0.0})
     assert history[0]["validation_map"] is None
     for first, second in zip(weights(run, "best"), weights(run, "last"), strict=True):
         np.testing.assert_array_equal(first, second)
 
 
-def test_frozen_statistics_stay_while_scale_and_shift_learn(record_set, tmp_path):
-    run, _ = fit(record_set, tmp_path / "run", {**BALANCED, "train_statistics": False, "average": 0.0})
+def test_frozen_statistics_stay_while_scale_and_shift_learn(training_set, tmp_path):
+    run, _ = fit(training_set, tmp_path / "run", {**BALANCED, "train_statistics": False, "average": 0.0})
     before, after = (load_descriptor(run.model(which)) for which in ("untrained", "last"))
     changed = {"moving_mean": 0, "moving_variance": 0, "gamma": 0, "beta": 0}
     for first, second in zip(before.weights, after.weights, strict=True):
@@ -103,36 +112,43 @@ def test_frozen_statistics_stay_while_scale_and_shift_learn(record_set, tmp_path
     assert changed["beta"] > 0
 
 
-def test_tensorboard_holds_curves_and_pictures(record_set, tmp_path):
-    run, _ = fit(record_set, tmp_path / "run", TUPLES)
+def test_tensorboard_holds_curves_and_pictures(training_set, tmp_path):
+    run, _ = fit(training_set, tmp_path / "run", TUPLES)
     tags = set()
     for path in run.tensorboard.glob("events*"):
         for raw in tf.data.TFRecordDataset(str(path)):
             tags |= {value.tag for value in tf.compat.v1.Event.FromString(raw.numpy()).summary.value}
-    assert {"loss", "learning_rate", "p/pooling/p", "validation_map", "hardest tuples", "worst validation queries"} <= tags
+    assert {
+        "loss",
+        "learning_rate",
+        "p/pooling/p",
+        "validation_map",
+        "hardest tuples",
+        "worst validation queries",
+    } <= tags
 
 
-def test_resume_with_other_flags_names_the_flag(record_set, tmp_path):
-    fit(record_set, tmp_path / "run", {**BALANCED, "epochs": 1})
-    with pytest.raises(InputError, match="--loss=supervised_contrastive.*contrastive"):
-        fit(record_set, tmp_path / "run", {**TUPLES, "epochs": 1}, resume=True)
+def test_resume_with_other_flags_names_the_flag(training_set, tmp_path):
+    fit(training_set, tmp_path / "run", {**BALANCED, "epochs": 1})
+    with pytest.raises(InputError, match=r"--loss=supervised_contrastive.*contrastive"):
+        fit(training_set, tmp_path / "run", {**TUPLES, "epochs": 1}, resume=True)
 
 
-def test_a_second_training_does_not_overwrite_a_run(record_set, tmp_path):
-    fit(record_set, tmp_path / "run", {**BALANCED, "epochs": 1})
+def test_a_second_training_does_not_overwrite_a_run(training_set, tmp_path):
+    fit(training_set, tmp_path / "run", {**BALANCED, "epochs": 1})
     with pytest.raises(InputError, match="--resume"):
-        fit(record_set, tmp_path / "run", {**BALANCED, "epochs": 1})
+        fit(training_set, tmp_path / "run", {**BALANCED, "epochs": 1})
 
 
-def test_a_loss_that_is_not_finite_ends_in_a_sentence(record_set, tmp_path):
+def test_a_loss_that_is_not_finite_ends_in_a_sentence(training_set, tmp_path):
     with pytest.raises(InputError, match=r"the loss became .* at step \d+; lower --learning_rate"):
-        fit(record_set, tmp_path / "run", {**BALANCED, "learning_rate": 1e30, "warmup": 0, "epochs": 20})
+        fit(training_set, tmp_path / "run", {**BALANCED, "learning_rate": 1e30, "warmup": 0, "epochs": 20})
 
 
-def test_run_directory_tells_what_made_it(record_set, tmp_path):
-    run, _ = fit(record_set, tmp_path / "run", {**BALANCED, "epochs": 1})
+def test_run_directory_tells_what_made_it(training_set, tmp_path):
+    run, _ = fit(training_set, tmp_path / "run", {**BALANCED, "epochs": 1})
     told = RunDirectory.load(run.path).read_description()
-    assert told["data"] == {"records": record_set.sha256}
+    assert told["data"] == {"records": training_set.sha256}
     assert told["training"]["train_statistics"] is True
     assert told["seed"] == 0
     assert "--loss=supervised_contrastive" in (run.path / "flags.txt").read_text().splitlines()
