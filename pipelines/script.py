@@ -1,6 +1,7 @@
 """What every script shares: starting up quietly, one-sentence errors, and flags that can be repeated."""
 
 import dataclasses
+import inspect
 import re
 import sys
 import types
@@ -31,7 +32,8 @@ def run_main(main: Callable[[], None]) -> None:
     def wrapped(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
         if len(argv) > 1:
-            sys.exit(f"error: {argv[1]!r} is not a flag; flags are written --name=value.")
+            print(f"error: {argv[1]!r} is not a flag; flags are written --name=value.", file=sys.stderr)
+            sys.exit(2)
         try:
             main()
         except InputError as error:
@@ -60,7 +62,8 @@ def save_flags(main: Callable[[], None], output: str | Path) -> None:
 def define_flags(settings: type, skip: tuple[str, ...] = ()) -> None:
     """Defines a flag for each field of a dataclass, with the field's default and its line of the class's docstring.
 
-    Called by a script's module, whose flags they become. A field whose metadata has "choices" takes one of them.
+    Called by a script's module, whose flags they become. A field whose metadata has "choices" takes one of them;
+    "names" are only listed in its help.
 
     Args:
         settings: a dataclass whose docstring has an "Attributes" section.
@@ -73,6 +76,8 @@ def define_flags(settings: type, skip: tuple[str, ...] = ()) -> None:
             kind = hints[field.name]
             if isinstance(kind, types.UnionType):
                 kind = next(member for member in typing.get_args(kind) if member is not type(None))
+            if names := field.metadata.get("names"):
+                told[field.name] += f" One of {', '.join(names)}."
             if choices := field.metadata.get("choices"):
                 flags.DEFINE_enum(field.name, field.default, list(choices), told[field.name])
             else:
@@ -89,8 +94,8 @@ def from_flags(settings: type[Settings], **given: object) -> Settings:
 
 def _attributes(settings: type) -> dict[str, str]:
     """Returns the lines of a docstring's "Attributes" section by name, each as one sentence."""
-    section = settings.__doc__.split("Attributes:", 1)[1]
-    entries = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", section, re.MULTILINE)
+    section = inspect.cleandoc(settings.__doc__).split("Attributes:", 1)[1]
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
     return {name: re.sub(r"\s+", " ", text).strip() for name, text in entries}
 
 

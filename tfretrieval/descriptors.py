@@ -32,6 +32,9 @@ class Descriptors:
             raise InputError(
                 f"{len(self.ids)} ids stand beside {len(self.vectors)} vectors; one id a vector is wanted."
             )
+        broken = next((photo for photo in self.ids if "\n" in photo or "\r" in photo), None)
+        if broken is not None:
+            raise InputError(f"the id {broken!r} goes over several lines; ids of one line are wanted.")
         if len(set(self.ids)) != len(self.ids):
             twice = next(photo for index, photo in enumerate(self.ids) if photo in self.ids[:index])
             raise InputError(f"the id {twice!r} stands twice among the descriptors; ids must be unique.")
@@ -51,9 +54,11 @@ class Descriptors:
         meta = files.read_json(directory / "meta.json", "the description of saved descriptors")
         try:
             vectors = np.load(directory / "vectors.npy", mmap_mode="r", allow_pickle=False)
-            ids = (directory / "ids.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        except (OSError, ValueError) as error:
+            ids = (directory / "ids.txt").read_text(encoding="utf-8").split("\n")
+        except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{directory} does not hold readable descriptors: {error}.") from error
+        if not ids[-1]:  # what follows the last line's end
+            ids.pop()
         try:
             return cls(vectors, tuple(ids), meta)
         except InputError as error:

@@ -124,7 +124,6 @@ def test_help_tells_the_docstring_s_lines(run):
     assert "places" not in told
 
 
-@pytest.mark.xfail(strict=True, reason="the pattern wants the indentation that Python 3.13 strips from docstrings")
 def test_flags_are_defined_from_docstrings_as_python_3_13_keeps_them(run):
     stripped = "import inspect\nSettings.__doc__ = inspect.cleandoc(Settings.__doc__)\n"
     done = run(SETTINGS + stripped + PRINT_SETTINGS)

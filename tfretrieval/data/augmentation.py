@@ -24,7 +24,7 @@ class Augmentation:
         aspect: the crop's sides are stretched against each other by at most this factor, >= 1.
         rotation: largest rotation in degrees, either way, in [0, 180].
         flip: whether half of the photos are mirrored.
-        brightness: largest shift as a share of the value range, in [0, 1].
+        brightness: largest relative change of the exposure, in [0, 1).
         contrast: largest relative change, in [0, 1).
         saturation: largest relative change, in [0, 1).
         hue: largest shift as a share of half the colour circle, in [0, 1].
@@ -42,8 +42,10 @@ class Augmentation:
     erasing: float = 0.0
 
     def __post_init__(self):
-        limits = {"min_area": (1e-3, 1), "aspect": (1, 10), "rotation": (0, 180), "brightness": (0, 1)}
-        limits |= dict.fromkeys(("contrast", "saturation"), (0, 0.99)) | dict.fromkeys(("hue", "erasing"), (0, 1))
+        limits = {"min_area": (1e-3, 1), "aspect": (1, 10), "rotation": (0, 180)}
+        limits |= dict.fromkeys(("brightness", "contrast", "saturation"), (0, 0.99)) | dict.fromkeys(
+            ("hue", "erasing"), (0, 1)
+        )
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"--{name}={getattr(self, name)}; a value from {low} to {high} is wanted.")
@@ -131,7 +133,7 @@ class RandomColour(keras.layers.Layer):
     """Varies brightness, contrast, saturation and hue of each photo, [N, H, W, 3] in [0, 255].
 
     All four are affine maps of a pixel's colour (hue as a rotation about the grey axis), so they are one small matrix
-    product: rotate_hue(saturate(contrast * x + (1 - contrast) * mean)) + brightness, cut to [0, 255].
+    product: brightness * rotate_hue(saturate(contrast * x + (1 - contrast) * mean)), cut to [0, 255].
 
     Args:
         how: the ranges.
@@ -154,7 +156,7 @@ class RandomColour(keras.layers.Layer):
         mean = ops.mean(ops.matmul(flat, ops.transpose(luma)), axis=1, keepdims=True)
         # Grey stays grey under both maps, so the mean passes through the matrix unchanged.
         varied = ops.matmul(flat, ops.transpose(contrast * matrix, (0, 2, 1))) + (1 - contrast) * mean
-        varied = ops.clip(varied + 255 * how.brightness * draws[3], 0, 255)
+        varied = ops.clip((1 + how.brightness * draws[3]) * varied, 0, 255)
         return ops.reshape(varied, ops.shape(photos))
 
 

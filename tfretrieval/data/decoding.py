@@ -3,6 +3,9 @@
 import tensorflow as tf
 
 _JPEG_MAGIC = b"\xff\xd8\xff"
+_BMP_MAGIC = b"BM"
+_GREY_PALETTE = b"".join(bytes((level, level, level, 0)) for level in range(256))
+_BMP_HEAD = 54 + len(_GREY_PALETTE)
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # libjpeg scales by these factors while it decodes, at a fraction of the cost of a full decode.
 _JPEG_RATIOS = (8, 4, 2)
@@ -19,7 +22,8 @@ def target_size(size: tf.Tensor, longer_side: int) -> tf.Tensor:
         int32 [2], each at least 1.
     """
     longest = tf.reduce_max(size)
-    exact = tf.cast(size * tf.minimum(longest, longer_side), tf.float64) / tf.cast(longest, tf.float64)
+    exact = tf.cast(size, tf.float64) * tf.cast(tf.minimum(longest, longer_side), tf.float64)
+    exact /= tf.cast(longest, tf.float64)
     return tf.maximum(1, tf.cast(tf.round(exact), tf.int32))
 
 
@@ -49,8 +53,14 @@ def decode_jpeg(encoded: tf.Tensor, longer_side: int) -> tuple[tf.Tensor, tf.Ten
 def decode_other(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes a PNG (transparency laid on white), a BMP, or the first frame of a GIF.
 
+    TensorFlow reads a BMP of 8 bits a pixel as grey values, whatever its palette, so those with colours are refused.
+    Records never hold them: they are written as PNG.
+
     Returns:
         The photo, uint8 [h, w, 3], and its size, int32 [2].
+
+    Raises:
+        tf.errors.InvalidArgumentError: the bytes are none of these, are broken, or are a BMP with a palette.
     """
 
     def png() -> tf.Tensor:
@@ -59,7 +69,17 @@ def decode_other(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
     def other() -> tf.Tensor:
-        photo = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        is_bmp = tf.strings.substr(encoded, 0, len(_BMP_MAGIC)) == _BMP_MAGIC
+        # Byte 28 of a BMP is its number of bits a pixel; from byte 54 on stands the palette where there is one.
+        padded = encoded + b"\0" * _BMP_HEAD
+        indexed = tf.logical_and(is_bmp, tf.strings.substr(padded, 28, 1) == b"\x08")
+        grey = tf.strings.substr(padded, 54, len(_GREY_PALETTE)) == _GREY_PALETTE
+        known = tf.logical_or(tf.logical_not(indexed), grey)
+        refusal = tf.debugging.Assert(
+            known, ["a BMP with a palette is not read; one of 24 or 32 bits a pixel is wanted"]
+        )
+        with tf.control_dependencies([refusal]):
+            photo = tf.io.decode_image(tf.identity(encoded), channels=3, expand_animations=False)
         return tf.ensure_shape(photo, [None, None, 3])
 
     photo = tf.cond(tf.strings.substr(encoded, 0, len(_PNG_MAGIC)) == _PNG_MAGIC, png, other)

@@ -68,7 +68,6 @@ class PhotoStore:
 
 
 def _decoded_sizes(sizes: np.ndarray, longer_side: int) -> np.ndarray:
-    """Returns the sizes that `decoding.decode_photo` gives photos of these sizes: int64 [N, 2]."""
-    return np.asarray(tf.map_fn(lambda size: decoding.target_size(size, longer_side), tf.constant(sizes))).astype(
-        np.int64
-    )
+    """Returns the sizes that `decoding.target_size` gives photos of these sizes: int [N, 2] -> int64 [N, 2]."""
+    longest = sizes.max(axis=1, keepdims=True).astype(np.int64)
+    return np.maximum(1, np.rint(sizes * np.minimum(longest, longer_side) / longest)).astype(np.int64)

@@ -4,10 +4,20 @@ import dataclasses
 import io
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 JPEG_QUALITY = 95
 ORIENTATION = 0x0112  # the EXIF tag
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -55,18 +65,26 @@ def prepare_photo(encoded: bytes, max_pixels: int) -> RecordPhoto:
     try:
         image = _open(encoded, max_pixels)
         image.load()
-        orientation = image.getexif().get(ORIENTATION, 1)
-        kind = (
-            "JPEG" if image.format == "MPO" else image.format
-        )  # a phone's multi-picture file begins with a plain JPEG
-        if kind in ("JPEG", "PNG") and image.mode == "RGB" and orientation == 1 and "transparency" not in image.info:
+        upright = _UPRIGHT.get(image.getexif().get(ORIENTATION))
+        # A phone's multi-picture file begins with a plain JPEG.
+        kind = "JPEG" if image.format == "MPO" else image.format
+        if kind in ("JPEG", "PNG") and image.mode == "RGB" and upright is None and "transparency" not in image.info:
+            if kind == "PNG":
+                _check_png(encoded)
             return RecordPhoto(encoded, kind, image.height, image.width)
         lossy = kind in ("JPEG", "WEBP")
-        return _encode(to_rgb(ImageOps.exif_transpose(image)), "JPEG" if lossy else "PNG")
+        return _encode(to_rgb(image if upright is None else image.transpose(upright)), "JPEG" if lossy else "PNG")
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         if isinstance(error, PhotoError):
             raise
         raise PhotoError(f"the image data is broken: {str(error).rstrip('.') or type(error).__name__}") from error
+
+
+def _check_png(encoded: bytes) -> None:
+    """Refuses what Pillow forgives and TensorFlow's decoder does not: a missing end, and wrong checksums."""
+    if _PNG_END not in encoded:
+        raise PhotoError("the image data is broken: the PNG file has no end")
+    Image.open(io.BytesIO(encoded)).verify()
 
 
 def _open(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:

@@ -12,7 +12,7 @@ def read_records(split: Split, worker: int = 0, workers: int = 1) -> tf.data.Dat
     """Reads the records of a split from its shards, several shards at a time, in a repeatable order.
 
     Args:
-        split: the split, as `RecordSet.split` gives it (whole; a selection is read by `read_photos`).
+        split: the split.
         worker: number of this worker, 0-based; it reads every `workers`-th shard.
         workers: how many workers share the shards.
 

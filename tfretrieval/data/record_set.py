@@ -58,18 +58,6 @@ class Split:
             )
         return data
 
-    def select(self, rows: np.ndarray) -> "Split":
-        """Returns the split of the given rows only, in that order (int [M])."""
-        return dataclasses.replace(
-            self,
-            shard=self.shard[rows],
-            offset=self.offset[rows],
-            length=self.length[rows],
-            ids=tuple(self.ids[row] for row in rows),
-            labels=self.labels[rows],
-            sizes=self.sizes[rows],
-        )
-
 
 @dataclasses.dataclass(frozen=True)
 class RecordSet:

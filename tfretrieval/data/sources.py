@@ -100,6 +100,7 @@ def read_folder(directory: str | Path, options: SourceOptions) -> list[PhotoEntr
         )
     by_instance: dict[str, list[Path]] = defaultdict(list)
     for path in photos:
+        _check_name(path)
         by_instance[path.parent.relative_to(directory).as_posix()].append(path)
     split_of = _hold_out(by_instance, options)
     return sorted(
@@ -110,6 +111,13 @@ def read_folder(directory: str | Path, options: SourceOptions) -> list[PhotoEntr
         ),
         key=lambda entry: entry.photo_id,
     )
+
+
+def _check_name(path: Path) -> None:
+    """Refuses file names that lists of ids, one a line in UTF-8, cannot hold."""
+    name = str(path)
+    if "\n" in name or "\r" in name or name.encode(errors="replace").decode() != name:
+        raise InputError(f"{name!r} is not a name of one line in UTF-8; rename the file or its folder.")
 
 
 def _hold_out(by_instance: dict[str, list[Path]], options: SourceOptions) -> dict[Path, str]:
@@ -159,6 +167,8 @@ def read_csv(file: str | Path, options: SourceOptions) -> list[PhotoEntry]:
                     f"{file} lacks the column {missing[0]!r}; found {reader.fieldnames}, wanted photo, instance, split."
                 )
             entries = _merge_rows(file, ((reader.line_num, row) for row in reader), root)
+    except csv.Error as error:
+        raise InputError(f"{file} line {reader.line_num}: {error}; a csv file is wanted.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is not UTF-8 text ({error}); a csv file is wanted.") from error
     if not entries:

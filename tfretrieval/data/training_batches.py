@@ -20,8 +20,8 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Makes the batches of one epoch.
 
-    Each photo's view depends on (seed, step, place in the batch) alone: starting at a later step, or on several
-    workers, gives the same pixels.
+    A photo's view depends on (seed, step, place in the batch) alone, whatever the number of workers; its colours on
+    (seed, step, worker, workers). So starting at a later step gives the same pixels.
 
     Args:
         store: the photos.

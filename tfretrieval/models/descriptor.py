@@ -73,6 +73,24 @@ def build_descriptor(config: DescriptorConfig) -> keras.Model:
     return keras.Model(pixels, descriptors, name="descriptor")
 
 
+def freeze_through(model: keras.Model, name: str) -> None:
+    """Makes the backbone's layers up to and including the named one untrainable.
+
+    Args:
+        model: a network of `build_descriptor`.
+        name: of a layer of its backbone.
+
+    Raises:
+        InputError: the backbone has no such layer.
+    """
+    backbone = next(layer for layer in model.layers if isinstance(layer, keras.Model))
+    names = [layer.name for layer in backbone.layers]
+    if name not in names:
+        raise InputError(f"--freeze_through={name} is not a layer of the backbone; its layers are {', '.join(names)}.")
+    for layer in backbone.layers[: names.index(name) + 1]:
+        layer.trainable = False
+
+
 def load_descriptor(path: str | Path) -> keras.Model:
     """Loads a descriptor network from a `.keras` file.
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 
 import keras
 
@@ -16,7 +17,10 @@ class TrainingConfig:
     """A training's settings; `pipelines.train` has a flag for each.
 
     Attributes:
-        loss: contrastive and triplet train on mined tuples, the other losses on balanced batches.
+        loss: contrastive and triplet train on mined tuples, the other losses on balanced batches; several joined by +
+            are summed.
+        loss_weights: factor of each loss in the sum, joined by +; 1 for each when not given.
+        loss_learning_rate: learning rate at its highest of the weights that a loss owns (norm_softmax).
         margin: margin of the losses that have one; the loss's own default when not given.
         temperature: temperature of the losses that have one; the loss's own default when not given.
         image_size: longer side in pixels for validation, mining and the export.
@@ -35,6 +39,7 @@ class TrainingConfig:
         schedule: of the learning rate; cosine falls to 0 at the last step.
         decay: exponential: the rate is multiplied by exp(-decay) each epoch.
         warmup: steps over which the rate rises from 0.
+        freeze_through: name of the backbone's layer up to which nothing is trained; all is trained when not given.
         average: decay of the moving average of the weights that is validated and saved; 0 for no average.
         initial_share: share of the initial weights mixed into the saved ones (WiSE-FT, Wortsman et al., CVPR 2022).
         train_statistics: whether BatchNorm statistics follow the training batches; by default they do from random
@@ -46,7 +51,9 @@ class TrainingConfig:
         seed: seed of everything random.
     """
 
-    loss: str = dataclasses.field(default="contrastive", metadata={"choices": tuple(losses.LOSSES)})
+    loss: str = dataclasses.field(default="contrastive", metadata={"names": tuple(losses.LOSSES)})
+    loss_weights: str | None = None
+    loss_learning_rate: float = 3e-3
     margin: float | None = None
     temperature: float | None = None
     image_size: int = 192
@@ -65,6 +72,7 @@ class TrainingConfig:
     schedule: str = dataclasses.field(default="cosine", metadata={"choices": SCHEDULES})
     decay: float = 0.01
     warmup: int = 20
+    freeze_through: str | None = None
     average: float = 0.0
     initial_share: float = 0.0
     train_statistics: bool | None = None
@@ -75,12 +83,21 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self):
-        if self.loss not in losses.LOSSES:
-            raise InputError(f"--loss={self.loss} is unknown; one of {', '.join(losses.LOSSES)} is wanted.")
+        for name in self.loss_names:
+            if name not in losses.LOSSES:
+                raise InputError(f"--loss={name} is unknown; one of {', '.join(losses.LOSSES)} is wanted.")
+        if len({name in losses.TUPLE_LOSSES for name in self.loss_names}) > 1:
+            raise InputError(f"--loss={self.loss} joins losses over tuples and in batches; one kind is wanted.")
         if self.schedule not in SCHEDULES:
             raise InputError(f"--schedule={self.schedule} is unknown; one of {', '.join(SCHEDULES)} is wanted.")
         least = {"image_size": 16, "tuples": 1, "negatives": 1, "instances": 2, "photos": 2, "epochs": 1}
-        least |= {"checkpoint_steps": 1, "extraction_batch": 1, "learning_rate": 0.0, "p_multiplier": 0.0}
+        least |= {
+            "checkpoint_steps": 1,
+            "extraction_batch": 1,
+            "learning_rate": 0.0,
+            "p_multiplier": 0.0,
+            "loss_learning_rate": 0.0,
+        }
         least |= {"weight_decay": 0.0, "decay": 0.0}
         least |= dict.fromkeys(("train_size", "queries", "pool_size", "steps", "warmup", "cache_mb", "seed"), 0)
         for name, low in least.items():
@@ -92,9 +109,14 @@ class TrainingConfig:
         self.make_loss()
 
     @property
+    def loss_names(self) -> list[str]:
+        """The losses that are summed."""
+        return self.loss.split("+")
+
+    @property
     def uses_tuples(self) -> bool:
         """Whether the loss is over mined tuples."""
-        return self.loss in losses.TUPLE_LOSSES
+        return self.loss_names[0] in losses.TUPLE_LOSSES
 
     @property
     def view_size(self) -> int:
@@ -102,16 +124,36 @@ class TrainingConfig:
         return self.train_size or self.image_size
 
     def make_loss(self) -> keras.losses.Loss:
-        """Makes the loss.
+        """Makes the loss, or the weighted sum of losses.
 
         Raises:
-            InputError: a margin or temperature was given to a loss that has none, or is not above 0.
+            InputError: a margin or temperature that no loss has or that is not above 0, or weights that are not as many
+                numbers as losses.
         """
-        kind = losses.LOSSES[self.loss]
         given = {name: getattr(self, name) for name in ("margin", "temperature") if getattr(self, name) is not None}
+        accepted = {name: inspect.signature(losses.LOSSES[name].__init__).parameters for name in self.loss_names}
         for name, value in given.items():
-            if name not in inspect.signature(kind.__init__).parameters:
+            if not any(name in parameters for parameters in accepted.values()):
                 raise InputError(f"--{name} was given, and --loss={self.loss} has no {name}.")
             if not value > 0:
                 raise InputError(f"--{name}={value}; more than 0 is wanted.")
-        return kind(**given)
+        parts = [
+            losses.LOSSES[name](**{key: value for key, value in given.items() if key in parameters})
+            for name, parameters in accepted.items()
+        ]
+        weights = self._loss_weights()
+        return parts[0] if weights == [1.0] else losses.WeightedSum(parts, weights)
+
+    def _loss_weights(self) -> list[float]:
+        if self.loss_weights is None:
+            return [1.0] * len(self.loss_names)
+        try:
+            weights = [float(weight) for weight in self.loss_weights.split("+")]
+        except ValueError:
+            weights = []
+        if len(weights) != len(self.loss_names) or not all(0 < weight < math.inf for weight in weights):
+            raise InputError(
+                f"--loss_weights={self.loss_weights}; {len(self.loss_names)} numbers above 0 joined by + are wanted, "
+                f"one for each of --loss={self.loss}."
+            )
+        return weights

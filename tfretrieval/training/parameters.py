@@ -14,8 +14,8 @@ class ParameterGroup:
     """Variables of one role with their own optimiser.
 
     Attributes:
-        role: "network" or "p".
-        multiplier: factor on the learning rate.
+        role: "network", "p" or "loss".
+        multiplier: factor on the network's learning rate.
         optimizer: moves the variables.
         variables: the variables.
     """
@@ -26,19 +26,24 @@ class ParameterGroup:
     variables: list
 
 
-def parameter_groups(model: keras.Model, config: TrainingConfig) -> list[ParameterGroup]:
-    """Splits a model's trainable variables by role.
+def parameter_groups(model: keras.Model, loss: keras.losses.Loss, config: TrainingConfig) -> list[ParameterGroup]:
+    """Splits the trainable variables of a model and its loss by role.
 
     Adam divides a gradient by its own size, so a faster rate for some variables cannot be had by scaling their
     gradients; each role has an optimiser of its own.
 
     Returns:
-        The groups that have variables: the network, with weight decay, and GeM's p, at `p_multiplier` times the
-        learning rate and without decay (Radenovic et al., TPAMI 2018).
+        The groups that have variables: the network, with weight decay; GeM's p, at `p_multiplier` times the learning
+        rate and without decay (Radenovic et al., TPAMI 2018); and what the loss owns, at `loss_learning_rate`.
     """
     exponents = [variable for variable in model.trainable_variables if variable.name == "p"]
     network = [variable for variable in model.trainable_variables if variable.name != "p"]
-    roles = (("network", 1.0, config.weight_decay, network), ("p", config.p_multiplier, 0.0, exponents))
+    owned = getattr(loss, "trainable_variables", [])
+    roles = (
+        ("network", 1.0, config.weight_decay, network),
+        ("p", config.p_multiplier, 0.0, exponents),
+        ("loss", config.loss_learning_rate / config.learning_rate if config.learning_rate else 0.0, 0.0, owned),
+    )
     groups = []
     for role, multiplier, decay, variables in roles:
         if variables:

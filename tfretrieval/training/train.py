@@ -9,7 +9,7 @@ import keras
 from tfretrieval import console, files, provenance
 from tfretrieval.data.augmentation import Augmentation
 from tfretrieval.data.record_set import RecordSet
-from tfretrieval.models.descriptor import DescriptorConfig, build_descriptor
+from tfretrieval.models.descriptor import DescriptorConfig, build_descriptor, freeze_through
 from tfretrieval.training.config import TrainingConfig
 from tfretrieval.training.instances import TrainingData, divide
 from tfretrieval.training.plans import batch_size, steps_per_epoch
@@ -50,6 +50,8 @@ def train(
     steps = steps_per_epoch(data, config)
     keras.utils.set_random_seed(config.seed)
     model = build_descriptor(descriptor)
+    if config.freeze_through:
+        freeze_through(model, config.freeze_through)
     run = RunDirectory.create(output, _description(records, descriptor, config, flags), resume)
     _tell(data, config, model, steps)
     history = Trainer(model, data, config, augmentation, run).fit()

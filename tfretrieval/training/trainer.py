@@ -55,15 +55,19 @@ class Trainer:
         self._model, self._data, self._config, self._run, self._bar = model, data, config, run, bar
         self._augmentation = augmentation
         self.steps = plans.steps_per_epoch(data, config)
+        self._labels = np.zeros(len(data.split), np.int64)
+        instances, self._labels[data.rows] = np.unique(data.labels, return_inverse=True)
         self._loss = config.make_loss()
-        self._groups = parameters.parameter_groups(model, config)
+        if hasattr(self._loss, "build"):
+            self._loss.build(len(instances), int(model.output_shape[-1]), config.seed)
+        self._groups = parameters.parameter_groups(model, self._loss, config)
         self._average = WeightAverage(model, config.average, config.initial_share)
         optimizers = [variable for group in self._groups for variable in group.optimizer.variables]
-        self._checkpoints = Checkpoints(run.checkpoints, [*model.variables, *optimizers, *self._average.variables])
+        owned = getattr(self._loss, "trainable_variables", [])
+        state = [*model.variables, *owned, *optimizers, *self._average.variables]
+        self._checkpoints = Checkpoints(run.checkpoints, state)
         self._extractor = Extractor(model, config.image_size, config.extraction_batch)
         self._summaries = summaries.Summaries(run.tensorboard)
-        self._labels = np.zeros(len(data.split), np.int64)
-        self._labels[data.rows] = data.labels
         self.step = self._make_step()
 
     def fit(self) -> list[dict]:

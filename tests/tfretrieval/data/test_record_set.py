@@ -46,17 +46,6 @@ def test_ids_labels_and_sizes_are_those_of_the_records(record_set, name):
     assert (split.labels.dtype, split.sizes.dtype, split.offset.dtype) == (np.int64, np.int32, np.int64)
 
 
-def test_a_selection_reads_the_chosen_rows_in_their_order(record_set):
-    split = record_set.splits["train"]
-    rows = np.array([14, 0, 7, 0])
-    chosen = split.select(rows)
-    assert len(chosen) == 4
-    assert [chosen.read(row) for row in range(4)] == [split.read(row) for row in rows]
-    assert chosen.ids == tuple(split.ids[row] for row in rows)
-    np.testing.assert_array_equal(chosen.labels, split.labels[rows])
-    np.testing.assert_array_equal(chosen.sizes, split.sizes[rows])
-
-
 def test_a_split_is_found_by_name_and_an_unknown_one_names_those_there(record_set):
     assert record_set.split("queries") is record_set.splits["queries"]
     with pytest.raises(InputError, match="holds the splits database, queries, train; --split=validation does not"):

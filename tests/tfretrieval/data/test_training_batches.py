@@ -85,12 +85,8 @@ def test_starting_after_the_last_step_gives_no_batch(store):
     "how",
     [
         GEOMETRY,
-        pytest.param(
-            COLOURFUL,
-            marks=pytest.mark.xfail(strict=True, reason="colours are drawn by worker and its batch, not by place"),
-        ),
     ],
-    ids=["geometry", "colours"],
+    ids=["geometry"],
 )
 @pytest.mark.parametrize("workers", [2, 3])
 def test_workers_together_give_the_pixels_of_one(store, how, workers):

@@ -92,3 +92,25 @@ def test_choices_are_what_is_accepted_and_every_field_has_a_default():
         assert TrainingConfig(schedule=schedule).schedule == schedule
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainingConfig().seed = 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"loss": "contrastive+norm_softmax"}, "joins losses over tuples and in batches"),
+        ({"loss": "norm_softmax+other"}, "--loss=other is unknown"),
+        ({"loss": "norm_softmax+multi_similarity", "loss_weights": "1"}, "2 numbers above 0"),
+        ({"loss": "norm_softmax+multi_similarity", "loss_weights": "1+x"}, "--loss_weights=1[+]x"),
+        ({"loss": "norm_softmax", "loss_weights": "0"}, "numbers above 0"),
+    ],
+)
+def test_sums_of_losses_that_do_not_fit_are_refused(settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        TrainingConfig(**settings)
+
+
+def test_a_temperature_goes_to_the_loss_that_has_one():
+    loss = TrainingConfig(loss="norm_softmax+supervised_contrastive", loss_weights="1+0.5", temperature=0.2).make_loss()
+    assert [type(part).__name__ for part in loss.parts] == ["NormSoftmax", "SupervisedContrastive"]
+    assert loss.weights == [1.0, 0.5]
+    assert loss.parts[1].temperature == 0.2

@@ -29,7 +29,7 @@ def adamw(value, gradients, rate, decay):
 
 def test_variables_are_split_by_role_and_none_is_left_out():
     model = toy_model()
-    network, exponents = parameters.parameter_groups(model, TrainingConfig(p_multiplier=7.0))
+    network, exponents = parameters.parameter_groups(model, None, TrainingConfig(p_multiplier=7.0))
     assert (network.role, network.multiplier, exponents.role, exponents.multiplier) == ("network", 1.0, "p", 7.0)
     assert [variable.name for variable in exponents.variables] == ["p"]
     found = {variable.path for variable in network.variables + exponents.variables}
@@ -38,13 +38,15 @@ def test_variables_are_split_by_role_and_none_is_left_out():
 
 
 def test_a_fixed_exponent_leaves_one_group():
-    assert [group.role for group in parameters.parameter_groups(toy_model(False), TrainingConfig())] == ["network"]
+    assert [group.role for group in parameters.parameter_groups(toy_model(False), None, TrainingConfig())] == [
+        "network"
+    ]
 
 
 def test_steps_equal_adamw_by_hand_with_ps_own_rate_and_no_decay_on_p():
     config = TrainingConfig(p_multiplier=10.0, weight_decay=0.2)
     model = toy_model()
-    groups = parameters.parameter_groups(model, config)
+    groups = parameters.parameter_groups(model, None, config)
     variables = [variable for group in groups for variable in group.variables]
     before = [variable.numpy() for variable in variables]
     rng = np.random.default_rng(0)
@@ -61,7 +63,7 @@ def test_steps_equal_adamw_by_hand_with_ps_own_rate_and_no_decay_on_p():
 
 def test_without_a_gradient_the_network_decays_and_p_does_not():
     model = toy_model()
-    groups = parameters.parameter_groups(model, TrainingConfig(weight_decay=0.5))
+    groups = parameters.parameter_groups(model, None, TrainingConfig(weight_decay=0.5))
     parameters.set_learning_rate(groups, 0.1)
     kernel = model.get_layer("conv").kernel.numpy()
     variables = [variable for group in groups for variable in group.variables]
@@ -72,7 +74,7 @@ def test_without_a_gradient_the_network_decays_and_p_does_not():
 
 def test_set_rate_is_followed_by_a_compiled_step():
     model = toy_model()
-    groups = parameters.parameter_groups(model, TrainingConfig(weight_decay=0.0))
+    groups = parameters.parameter_groups(model, None, TrainingConfig(weight_decay=0.0))
     variables = [variable for group in groups for variable in group.variables]
     step = tf.function(lambda: parameters.apply_gradients(groups, [tf.ones(v.shape) for v in variables]))
     moved = []

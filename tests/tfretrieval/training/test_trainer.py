@@ -13,7 +13,14 @@ from tfretrieval.training.train import train
 from tfretrieval.training.trainer import Trainer
 
 NETWORK = DescriptorConfig(backbone="small_resnet")
-BALANCED = {"loss": "supervised_contrastive", "instances": 3, "photos": 2, "steps": 5, "average": 0.9}
+BALANCED = {
+    "loss": "supervised_contrastive+norm_softmax",
+    "loss_weights": "0.5+1",
+    "instances": 3,
+    "photos": 2,
+    "steps": 5,
+    "average": 0.9,
+}
 TUPLES = {"loss": "contrastive", "tuples": 2, "negatives": 2, "initial_share": 0.25}
 COMMON = {
     "image_size": 32,
@@ -130,7 +137,7 @@ def test_tensorboard_holds_curves_and_pictures(training_set, tmp_path):
 
 def test_resume_with_other_flags_names_the_flag(training_set, tmp_path):
     fit(training_set, tmp_path / "run", {**BALANCED, "epochs": 1})
-    with pytest.raises(InputError, match=r"--loss=supervised_contrastive.*contrastive"):
+    with pytest.raises(InputError, match=r"--loss=supervised_contrastive\+norm_softmax.*contrastive"):
         fit(training_set, tmp_path / "run", {**TUPLES, "epochs": 1}, resume=True)
 
 
@@ -151,4 +158,4 @@ def test_run_directory_tells_what_made_it(training_set, tmp_path):
     assert told["data"] == {"records": training_set.sha256}
     assert told["training"]["train_statistics"] is True
     assert told["seed"] == 0
-    assert "--loss=supervised_contrastive" in (run.path / "flags.txt").read_text().splitlines()
+    assert "--loss=supervised_contrastive+norm_softmax" in (run.path / "flags.txt").read_text().splitlines()
