@@ -7,6 +7,7 @@ import keras
 
 from tfretrieval import backbones, layers
 from tfretrieval.errors import InputError
+from tfretrieval.whitening import Whitening
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +72,32 @@ def build_descriptor(config: DescriptorConfig) -> keras.Model:
         )(descriptors)
         descriptors = keras.layers.UnitNormalization(name="whitened", dtype="float32")(descriptors)
     return keras.Model(pixels, descriptors, name="descriptor")
+
+
+def add_whitening(model: keras.Model, whitening: Whitening) -> keras.Model:
+    """Appends a fitted whitening to a network: a linear layer with W = P and b = -P m, and L2.
+
+    Args:
+        model: a network [N, H, W, 3] -> [N, D].
+        whitening: from D to d dimensions.
+
+    Returns:
+        A network [N, H, W, 3] -> float32 [N, d], rows of length 1, that shares the layers of `model`.
+
+    Raises:
+        InputError: the dimensions do not fit, or the network ends in a whitening already.
+    """
+    if model.output_shape[-1] != len(whitening.mean):
+        raise InputError(
+            f"the network gives {model.output_shape[-1]} dimensions and the whitening takes {len(whitening.mean)}; "
+            "equal ones are wanted."
+        )
+    if any(layer.name == "whitening" for layer in model.layers):
+        raise InputError("the network ends in a whitening already; one is enough.")
+    layer = keras.layers.Dense(len(whitening.projection), name="whitening", dtype="float32")
+    descriptors = keras.layers.UnitNormalization(name="whitened", dtype="float32")(layer(model.output))
+    layer.set_weights([whitening.projection.T, -whitening.projection @ whitening.mean])
+    return keras.Model(model.input, descriptors, name="descriptor")
 
 
 def freeze_through(model: keras.Model, name: str) -> None:

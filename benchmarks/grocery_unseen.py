@@ -1,0 +1,112 @@
+"""grocery-unseen: train on half of the products of GroceryStoreDataset, search among the photos of the other half.
+
+Trained on photos of train.txt with an odd fine id; queries are the photos of test.txt with an even one, the database those
+of train.txt with an even one. Runs the toolkit's own commands one after the other, and prints each before it runs.
+Example: python -m benchmarks.grocery_unseen --data=../shared/data --output=runs/grocery
+"""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from absl import flags
+
+from pipelines import script
+from tfretrieval.errors import InputError
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("data", "../shared/data", "Folder with grocery/dataset and weights.")
+flags.DEFINE_string("output", "runs/grocery", "Directory for everything; a seed's run goes on where it was stopped.")
+flags.DEFINE_integer("seed", 0, "Seed of the training.")
+flags.DEFINE_boolean("untrained", False, "Evaluate the network as it starts, too.")
+
+WEIGHTS = "weights/mobilenetv2_1.0_224_imagenet_notop.weights.h5"
+TRAINING = (
+    "--backbone=mobilenet_v2_1.0", "--image_size=256", "--train_size=192",
+    "--loss=norm_softmax+supervised_contrastive", "--loss_weights=1+0.5", "--temperature=0.1",
+    "--instances=16", "--photos=4", "--epochs=1", "--steps=300", "--validation_share=0",
+    "--learning_rate=1e-4", "--weight_decay=0", "--loss_learning_rate=3e-3", "--freeze_through=block_5_add",
+    "--average=0.99", "--initial_share=0.3",
+    "--min_area=0.5", "--aspect=1.333", "--rotation=5", "--brightness=0.15", "--contrast=0.15", "--saturation=0.15", "--hue=0.02",
+)  # fmt: skip
+
+
+def write_list(dataset: Path, output: Path) -> None:
+    """Writes the protocol as a csv source: photo, instance, split.
+
+    Raises:
+        InputError: the dataset is not there.
+    """
+    if not (dataset / "train.txt").is_file():
+        raise InputError(f"--data: {dataset / 'train.txt'} is missing; GroceryStoreDataset's folder is wanted there.")
+    with (dataset / "classes.csv").open(newline="", encoding="utf-8") as lines:
+        names = {row["Class ID (int)"]: row["Class Name (str)"] for row in csv.DictReader(lines)}
+    rows = []
+    for source, even in (("train.txt", "database"), ("test.txt", "query")):
+        for line in (dataset / source).read_text(encoding="utf-8").splitlines():
+            photo, fine = [field.strip() for field in line.split(",")[:2]]
+            split = even if int(fine) % 2 == 0 else "train" if source == "train.txt" else None
+            if split:
+                rows.append((photo, names[fine], split))
+    with output.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("photo", "instance", "split"), *rows])
+
+
+def run(module: str, *arguments: str) -> float:
+    """Runs one of the toolkit's commands; returns its seconds.
+
+    Raises:
+        InputError: it failed; what it said stands above.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    print("\n$", " ".join(["python", *command[1:]]), flush=True)
+    start = time.perf_counter()
+    if subprocess.run(command, check=False).returncode:
+        raise InputError(f"{module} failed; its message stands above.")
+    return time.perf_counter() - start
+
+
+def evaluate(model: Path, which: str, records: Path, output: Path) -> dict:
+    """Extracts both splits with a model, evaluates, and returns `metrics.json`."""
+    for split in ("queries", "database"):
+        run("pipelines.extract", f"--model={model}", f"--which={which}", f"--records={records}", f"--split={split}",
+            f"--output={output / split}")  # fmt: skip
+    run("pipelines.evaluate", f"--benchmark={records}", f"--queries={output / 'queries'}",
+        f"--database={output / 'database'}", f"--output={output / 'report'}")  # fmt: skip
+    return json.loads((output / "report" / "metrics.json").read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    """Runs the protocol and prints its figures."""
+    data, output = Path(FLAGS.data), Path(FLAGS.output)
+    output.mkdir(parents=True, exist_ok=True)
+    dataset, records, seeded = data / "grocery" / "dataset", output / "records", output / f"seed{FLAGS.seed}"
+    write_list(dataset, output / "grocery_unseen.csv")
+    run("pipelines.make_records", "--source=csv", f"--input={output / 'grocery_unseen.csv'}", f"--photos_root={dataset}",
+        f"--output={records}", "--name=grocery-unseen")  # fmt: skip
+    trained, whitened = seeded / "training", seeded / "whitened"
+    seconds = run("pipelines.train", f"--records={records}", f"--output={trained}", f"--weights={data / WEIGHTS}",
+                  f"--seed={FLAGS.seed}", "--resume", *TRAINING)  # fmt: skip
+    run(
+        "pipelines.extract",
+        f"--model={trained}",
+        f"--records={records}",
+        "--split=train",
+        f"--output={seeded / 'train'}",
+    )
+    run("pipelines.whiten", f"--checkpoint={trained}", f"--descriptors={seeded / 'train'}", f"--output={whitened}")
+    stages = [("trained", trained, "best"), ("trained, whitened", whitened, "best")]
+    if FLAGS.untrained:
+        stages.insert(0, ("untrained", trained, "untrained"))
+    found = {name: evaluate(model, which, records, seeded / name.replace(", ", "-")) for name, model, which in stages}
+    print(f"\nseed {FLAGS.seed}, training {seconds:.0f} s")
+    for name, numbers in found.items():
+        print(f"{name:>18}: R@1 {numbers['recall_at_1']:.4f}, mAP {numbers['map']:.4f}")
+
+
+if __name__ == "__main__":
+    script.run_main(main)

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from export import describing, parity, saving
+from export.client import DescriptorClient
+from export.server import LocalServer
+from tfretrieval import console
+from tfretrieval.data.augmentation import Augmentation
+from tfretrieval.errors import InputError
+from tfretrieval.models.descriptor import DescriptorConfig
+from tfretrieval.training.config import TrainingConfig
+from tfretrieval.training.train import train
+
+
+def bar(total):
+    return console.progress(None, "describing", total)
+
+
+@pytest.fixture(scope="module")
+def run(training_set, tmp_path_factory):
+    config = TrainingConfig(
+        loss="supervised_contrastive", instances=3, photos=2, steps=2, epochs=1, image_size=48, validation_share=0.0
+    )
+    output = tmp_path_factory.mktemp("run") / "run"
+    return train(training_set, output, DescriptorConfig(backbone="small_resnet"), config, Augmentation(), {})[0]
+
+
+@pytest.fixture(scope="module")
+def model(run, tmp_path_factory):
+    output = tmp_path_factory.mktemp("models") / "descriptor"
+    saving.write_version(saving.load_source(run.path), output, {})
+    return output
+
+
+def test_server_savedmodel_and_network_give_the_same_descriptors_and_tell_the_same_model(run, model, record_set):
+    split = record_set.split("database")
+    found = {"network": describing.from_model(run.path), "SavedModel": describing.from_model(model, batch_photos=5)}
+    with (
+        LocalServer("descriptor", model) as server,
+        DescriptorClient(server.grpc_address, max_batch_photos=4) as client,
+    ):
+        found["server"] = describing.from_server(client)
+        extracted = {way: describer.extract(split, bar, {"seed": None}) for way, describer in found.items()}
+    agreement = parity.compare({way: descriptors.vectors for way, descriptors in extracted.items()})
+    assert agreement.min_cosine >= 0.9999
+    assert agreement.photos == len(split)
+    assert len({descriptors.meta["model_sha256"] for descriptors in extracted.values()}) == 1
+    assert {descriptors.meta["image_size"] for descriptors in extracted.values()} == {48}
+    assert all(descriptors.ids == split.ids for descriptors in extracted.values())
+
+
+def test_the_untrained_network_differs_from_the_trained_one(run, record_set):
+    split = record_set.split("queries")
+    trained, untrained = (
+        describing.from_model(run.path, which=which).describe(split, bar) for which in ("best", "untrained")
+    )
+    assert np.abs(trained - untrained).max() > 1e-4
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(InputError, match="holds no SavedModel"):
+        describing.from_model(tmp_path)
+
+
+def test_a_server_that_is_not_there_is_named():
+    with (
+        DescriptorClient("127.0.0.1:1", timeout=0.5) as client,
+        pytest.raises(InputError, match=r"--server=127\.0\.0\.1:1 does not answer"),
+    ):
+        describing.from_server(client)
