@@ -1,7 +1,7 @@
 """grocery-unseen: train on half of the products of GroceryStoreDataset, search among the photos of the other half.
 
-Trained on photos of train.txt with an odd fine id; queries are the photos of test.txt with an even one, the database those
-of train.txt with an even one. Runs the toolkit's own commands one after the other, and prints each before it runs.
+Trained on photos of train.txt with an odd fine id; queries are the photos of test.txt with an even one, the database
+those of train.txt with an even one. Runs the toolkit's own commands in turn, and prints each before it runs.
 Example: python -m benchmarks.grocery_unseen --data=../shared/data --output=runs/grocery
 """
 
@@ -31,7 +31,8 @@ TRAINING = (
     "--instances=16", "--photos=4", "--epochs=1", "--steps=300", "--validation_share=0",
     "--learning_rate=1e-4", "--weight_decay=0", "--loss_learning_rate=3e-3", "--freeze_through=block_5_add",
     "--average=0.99", "--initial_share=0.3",
-    "--min_area=0.5", "--aspect=1.333", "--rotation=5", "--brightness=0.15", "--contrast=0.15", "--saturation=0.15", "--hue=0.02",
+    "--min_area=0.5", "--aspect=1.333", "--rotation=5",
+    "--brightness=0.15", "--contrast=0.15", "--saturation=0.15", "--hue=0.02",
 )  # fmt: skip
 
 
@@ -85,20 +86,16 @@ def main() -> None:
     data, output = Path(FLAGS.data), Path(FLAGS.output)
     output.mkdir(parents=True, exist_ok=True)
     dataset, records, seeded = data / "grocery" / "dataset", output / "records", output / f"seed{FLAGS.seed}"
-    write_list(dataset, output / "grocery_unseen.csv")
-    run("pipelines.make_records", "--source=csv", f"--input={output / 'grocery_unseen.csv'}", f"--photos_root={dataset}",
+    listed = output / "grocery_unseen.csv"
+    write_list(dataset, listed)
+    run("pipelines.make_records", "--source=csv", f"--input={listed}", f"--photos_root={dataset}",
         f"--output={records}", "--name=grocery-unseen")  # fmt: skip
     trained, whitened = seeded / "training", seeded / "whitened"
     seconds = run("pipelines.train", f"--records={records}", f"--output={trained}", f"--weights={data / WEIGHTS}",
                   f"--seed={FLAGS.seed}", "--resume", *TRAINING)  # fmt: skip
-    run(
-        "pipelines.extract",
-        f"--model={trained}",
-        f"--records={records}",
-        "--split=train",
-        f"--output={seeded / 'train'}",
-    )
-    run("pipelines.whiten", f"--checkpoint={trained}", f"--descriptors={seeded / 'train'}", f"--output={whitened}")
+    samples = seeded / "train"
+    run("pipelines.extract", f"--model={trained}", f"--records={records}", "--split=train", f"--output={samples}")
+    run("pipelines.whiten", f"--checkpoint={trained}", f"--descriptors={samples}", f"--output={whitened}")
     stages = [("trained", trained, "best"), ("trained, whitened", whitened, "best")]
     if FLAGS.untrained:
         stages.insert(0, ("untrained", trained, "untrained"))

@@ -129,6 +129,12 @@ def _hold_out(by_instance: dict[str, list[Path]], options: SourceOptions) -> dic
     count = min(len(candidates), max(1, round(options.holdout_share * len(by_instance))))
     if not count:
         raise InputError("--holdout_share needs an instance with two or more photos, and every instance has only one.")
+    left = len(by_instance) - count
+    if left < 2 and options.holdout_share < 1:
+        raise InputError(
+            f"--holdout_share={options.holdout_share} of {len(by_instance)} instances leaves {left} to train; two or "
+            "more are wanted there: add folders, or hold out all (1) or none (0)."
+        )
     split_of = {}
     for instance in sorted(rng.sample(candidates, count)):
         paths = by_instance[instance]

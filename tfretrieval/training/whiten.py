@@ -32,16 +32,14 @@ def write_whitened_run(
     Raises:
         InputError: the descriptors were made by another network, or the output holds something else.
     """
-    own, theirs = (
-        files.sha256(run.model(which)) if run.model(which).is_file() else None,
-        samples.meta.get("model_sha256"),
-    )
-    if own is not None and theirs is not None and own != theirs:
+    model = run.load_model(which)
+    own, theirs = files.sha256(run.model(which)), samples.meta.get("model_sha256")
+    if theirs is not None and own != theirs:
         raise InputError(
-            f"--descriptors were made by the network {theirs[:12]}, and {run.model(which)} is {own[:12]}; extract them with "
-            f"--model={run.path} --which={which}."
+            f"--descriptors were made by the network {theirs[:12]}, and {run.model(which)} is {own[:12]}; extract them "
+            f"with --model={run.path} --which={which}."
         )
-    model = add_whitening(run.load_model(which), whitening)
+    model = add_whitening(model, whitening)
     description = run.read_description()
     data = {**description["data"], "network": own, "whitening_samples": samples.meta.get("data", {}).get("records")}
     head = provenance.header(flags, description["seed"], data, description["protocol"])

@@ -261,3 +261,14 @@ def test_a_field_that_the_csv_module_refuses_is_an_input_error(tmp_path):
     file = write_csv(tmp_path, 'photo,instance,split\na.jpg,castle,"' + "x" * 140_000)
     with pytest.raises(InputError):
         read_csv(file, SourceOptions())
+
+
+@pytest.mark.parametrize(("instances", "left"), [(1, 0), (2, 1)])
+def test_holding_out_leaves_two_instances_to_train_or_says_so(tmp_path, instances, left):
+    for instance in range(instances):
+        (tmp_path / str(instance)).mkdir()
+        for photo in range(2):
+            (tmp_path / str(instance) / f"{photo}.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=f"of {instances} instances leaves {left} to train"):
+        read_folder(tmp_path, SourceOptions(holdout_share=0.3))
+    assert {entry.split for entry in read_folder(tmp_path, SourceOptions(holdout_share=1.0))} == {"queries", "database"}

@@ -1,0 +1,64 @@
+"""The README's own code and commands work as written."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_library_example_runs(capsys):
+    (code,) = (block for block in blocks("python") if "leave_one_out" in block)
+    given = {
+        "photos": np.random.default_rng(0).integers(0, 256, (4, 40, 56, 3), np.uint8),
+        "instances": np.array([0, 0, 1, 1]),
+    }
+    exec(compile(code, "README.md", "exec"), given)
+    assert given["descriptors"].shape == (4, 1280)
+    assert 0 <= float(capsys.readouterr().out) <= 1
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/records.md", "docs/training.md", "docs/serving.md", "docs/evaluation.md"]
+)
+def test_commands_name_scripts_and_flags_that_exist(page):
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    found = re.findall(r"python -m ([\w.]+)([^\n`|)]*)", text)
+    assert found
+    for module, arguments in found:
+        path = ROOT / (module.replace(".", "/") + ".py")
+        assert path.is_file(), f"{page} names {module}"
+        source = path.read_text(encoding="utf-8")
+        known = (
+            set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
+            | _settings_flags(source)
+            | {"flagfile", "help", "helpfull"}
+        )
+        for word in shlex.split(arguments, comments=True, posix=True):
+            if word.startswith("--"):
+                name = word[2:].split("=")[0]
+                assert name in known or name.removeprefix("no") in known, f"{page}: {module} has no --{name}"
+
+
+def _settings_flags(source):
+    from pipelines.quickstart_job import QuickstartConfig
+    from tfretrieval.data.augmentation import Augmentation
+    from tfretrieval.models.descriptor import DescriptorConfig
+    from tfretrieval.training.config import TrainingConfig
+
+    kinds = {kind.__name__: kind for kind in (QuickstartConfig, Augmentation, DescriptorConfig, TrainingConfig)}
+    used = re.findall(r"define_flags\((?:\w+\.)?(\w+)\)", source)
+    return {field for name in used for field in kinds[name].__dataclass_fields__}
+
+
+def test_links_lead_to_files():
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", README):
+        assert (ROOT / target).exists(), target
