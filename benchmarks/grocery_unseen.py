@@ -95,7 +95,8 @@ def main() -> None:
                   f"--seed={FLAGS.seed}", "--resume", *TRAINING)  # fmt: skip
     samples = seeded / "train"
     run("pipelines.extract", f"--model={trained}", f"--records={records}", "--split=train", f"--output={samples}")
-    run("pipelines.whiten", f"--checkpoint={trained}", f"--descriptors={samples}", f"--output={whitened}")
+    run("pipelines.whiten", f"--checkpoint={trained}", f"--descriptors={samples}", f"--records={records}",
+        f"--output={whitened}")  # fmt: skip
     stages = [("trained", trained, "best"), ("trained, whitened", whitened, "best")]
     if FLAGS.untrained:
         stages.insert(0, ("untrained", trained, "untrained"))

@@ -74,16 +74,62 @@ def fit_pca(vectors: np.ndarray, dimension: int = 0, shrinkage: float = 0.3) -> 
     Raises:
         InputError: too few vectors, more dimensions wanted than there are, or a negative shrinkage.
     """
-    count, width = vectors.shape
-    if count < 2:
-        raise InputError(f"{count} descriptors were given to fit a whitening; two or more are wanted.")
+    centred, mean = _centred(vectors)
+    return _from_covariance(centred.T @ centred / len(centred), mean, dimension, shrinkage)
+
+
+def fit_discriminative(
+    vectors: np.ndarray, labels: np.ndarray, dimension: int = 0, shrinkage: float = 0.3, total_share: float = 0.1
+) -> Whitening:
+    """Fits a whitening of the scatter within instances, shrunk towards the scatter of all descriptors.
+
+    As `fit_pca`, of the matrix C_W + t * C_T: C_W is the covariance of descriptors around their instance's mean, C_T
+    the covariance of all. Learned whitening (Mikolajczyk, Matas, ICCV 2007; Radenovic et al., TPAMI 2018) equalises C_W
+    alone, from matching pairs, and needs many more samples than dimensions; t and s let it work with as many. The
+    combination is this toolkit's.
+
+    Args:
+        vectors: float32 [N, D], N >= 2.
+        labels: int [N], their instances; some have two or more photos.
+        dimension: dimensions kept; 0 keeps all.
+        shrinkage: s, >= 0.
+        total_share: t, >= 0.
+
+    Returns:
+        The whitening.
+
+    Raises:
+        InputError: as `fit_pca`, or no instance has two photos, or a negative share.
+    """
+    if not total_share >= 0:
+        raise InputError(f"--total_share={total_share}; 0 or more is wanted.")
+    centred, mean = _centred(vectors)
+    instances, group, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if counts.max() < 2:
+        raise InputError(f"each of the {len(instances)} instances has one descriptor; two or more of some are wanted.")
+    sums = np.zeros((len(instances), centred.shape[1]))
+    np.add.at(sums, group, centred)
+    around = centred - (sums / counts[:, None])[group]
+    scatter = (around.T @ around + total_share * (centred.T @ centred)) / len(centred)
+    return _from_covariance(scatter, mean, dimension, shrinkage)
+
+
+def _centred(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns float64 [N, D] with mean 0, and the mean."""
+    if len(vectors) < 2:
+        raise InputError(f"{len(vectors)} descriptors were given to fit a whitening; two or more are wanted.")
+    exact = np.asarray(vectors, np.float64)
+    mean = exact.mean(axis=0)
+    return exact - mean, mean
+
+
+def _from_covariance(covariance: np.ndarray, mean: np.ndarray, dimension: int, shrinkage: float) -> Whitening:
+    width = len(mean)
     if not 0 <= dimension <= width:
         raise InputError(f"--dimension={dimension}; 1 to {width} dimensions, or 0 for all, are wanted.")
     if not shrinkage >= 0:
         raise InputError(f"--shrinkage={shrinkage}; 0 or more is wanted.")
-    exact = np.asarray(vectors, np.float64)
-    mean = exact.mean(axis=0)
-    variances, directions = np.linalg.eigh((exact - mean).T @ (exact - mean) / count)
+    variances, directions = np.linalg.eigh(covariance)
     variances, directions = np.maximum(variances[::-1], 0.0), directions[:, ::-1]
     # What rounding alone makes of a direction without variance.
     floor = np.finfo(np.float32).eps * variances[0]

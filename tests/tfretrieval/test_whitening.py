@@ -3,7 +3,7 @@ import pytest
 
 from tfretrieval.errors import InputError
 from tfretrieval.models.descriptor import DescriptorConfig, add_whitening, build_descriptor
-from tfretrieval.whitening import Whitening, fit_pca
+from tfretrieval.whitening import Whitening, fit_discriminative, fit_pca
 
 
 def samples(count=400, width=12, seed=0):
@@ -76,3 +76,43 @@ def test_a_whitening_for_another_dimension_and_a_broken_file_are_named(tmp_path)
     (tmp_path / "w.npz").write_bytes(b"")
     with pytest.raises(InputError, match=r"w\.npz is not a whitening"):
         Whitening.load(tmp_path / "w.npz")
+
+
+def labelled(count=600, width=8, instances=40, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, instances, count)
+    centres, spread = rng.normal(size=(instances, width)), rng.normal(size=(width, width))
+    return (centres[labels] + 0.3 * rng.normal(size=(count, width)) @ spread).astype(np.float32), labels
+
+
+def test_discriminative_whitening_makes_the_scatter_within_instances_the_identity():
+    vectors, labels = labelled()
+    fitted = fit_discriminative(vectors, labels, shrinkage=0.0, total_share=0.0)
+    whitened = ((vectors - fitted.mean) @ fitted.projection.T).astype(np.float64)
+    around = np.concatenate([whitened[labels == label] - whitened[labels == label].mean(0) for label in range(40)])
+    np.testing.assert_allclose(around.T @ around / len(around), np.eye(8), atol=1e-3)
+
+
+def test_the_share_of_the_total_scatter_is_that_of_the_formula():
+    vectors, labels = labelled()
+    fitted = fit_discriminative(vectors, labels, shrinkage=0.0, total_share=0.5)
+    exact = vectors.astype(np.float64)
+    within = sum(np.cov(exact[labels == label].T, bias=True) * (labels == label).sum() for label in range(40)) / len(
+        exact
+    )
+    equalised = fitted.projection @ (within + 0.5 * np.cov(exact.T, bias=True)) @ fitted.projection.T
+    np.testing.assert_allclose(equalised, np.eye(8), atol=1e-3)
+
+
+def test_a_large_share_of_the_total_is_pca_whitening():
+    vectors, labels = labelled()
+    pca, mixed = fit_pca(vectors, shrinkage=0.0), fit_discriminative(vectors, labels, shrinkage=0.0, total_share=1e6)
+    same = pca.apply(vectors) @ pca.apply(vectors).T - mixed.apply(vectors) @ mixed.apply(vectors).T
+    assert np.abs(same).max() < 1e-3
+
+
+def test_instances_of_one_photo_each_have_no_scatter_to_learn_from():
+    with pytest.raises(InputError, match="each of the 400 instances has one descriptor"):
+        fit_discriminative(samples(), np.arange(400))
+    with pytest.raises(InputError, match="--total_share=-1"):
+        fit_discriminative(samples(), np.zeros(400, int), total_share=-1)
