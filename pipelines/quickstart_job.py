@@ -66,15 +66,30 @@ class QuickstartConfig:
         return DescriptorConfig(backbone=backbone, weights=self.weights)
 
     def training(self) -> tuple[TrainingConfig, Augmentation]:
-        """Returns a training that suits them: short and gentle from weights, longer and faster from nothing."""
-        common = {"loss": "supervised_contrastive", "instances": 16, "photos": 4, "seed": self.seed}
+        """Returns a training that suits them: gentle from weights, long and fast from nothing.
+
+        Steps are given, not passes over the photos, so that the quickstart is quick whatever the folder holds.
+        """
+        common = {"instances": 16, "photos": 4, "average": 0.98, "seed": self.seed}
         if self.weights:
             config = TrainingConfig(
-                image_size=self.image_size or 192, epochs=self.epochs or 5, learning_rate=1e-4, average=0.98, **common
+                loss="norm_softmax+supervised_contrastive",
+                loss_weights="1+0.5",
+                image_size=self.image_size or 192,
+                epochs=self.epochs or 5,
+                steps=30,
+                learning_rate=1e-4,
+                initial_share=0.3,
+                **common,
             )
-            return config, Augmentation(min_area=0.3, rotation=15.0, hue=0.05)
+            return config, Augmentation(min_area=0.5, aspect=1.333, rotation=5.0, hue=0.02)
         config = TrainingConfig(
-            image_size=self.image_size or 96, epochs=self.epochs or 24, learning_rate=2e-3, average=0.98, **common
+            loss="supervised_contrastive",
+            image_size=self.image_size or 96,
+            epochs=self.epochs or 24,
+            steps=16,
+            learning_rate=2e-3,
+            **common,
         )
         return config, Augmentation(min_area=0.5, flip=False)
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
+_OURS = "TFRETRIEVAL_QUIET"  # tells a log level set here from one that the user set
 
 
 @contextlib.contextmanager
@@ -33,9 +34,10 @@ def quiet_tensorflow() -> None:
     TensorFlow 2.21 prints lines about oneDNN and missing CUDA drivers before its own log level applies, so the
     level alone does not silence them. `TF_CPP_MIN_LOG_LEVEL` set by the user is respected: with it, nothing is hidden.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ and _OURS not in os.environ:
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # Scripts that scripts start inherit the level, and are to be as quiet.
+    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", _OURS: "1"}
     with _silenced_stderr():
         import tensorflow as tf
 
