@@ -43,6 +43,10 @@ def run_main(main: Callable[[], None]) -> None:
             print("\ninterrupted", file=sys.stderr)
             sys.exit(130)
 
+    if main.__module__ != "__main__":  # an installed command: absl looks for help and flags in the program it runs
+        sys.modules["__main__"].__doc__ = sys.modules[main.__module__].__doc__
+        for flag in FLAGS.get_key_flags_for_module(main.__module__):
+            FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(wrapped)
 
 

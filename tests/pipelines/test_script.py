@@ -135,3 +135,12 @@ def test_a_flag_s_value_outside_of_its_choices_is_refused(run):
     assert done.returncode != 0
     assert "gem|mac" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_installed_command_shows_the_scripts_help_and_flags():
+    code = "import sys; sys.argv = ['tfretrieval-evaluate', '--help']; from pipelines.evaluate import run; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    assert "Measures how well descriptors find their like" in done.stdout
+    assert "--benchmark: " in done.stdout
