@@ -90,20 +90,24 @@ def main() -> None:
     write_list(dataset, listed)
     run("pipelines.make_records", "--source=csv", f"--input={listed}", f"--photos_root={dataset}",
         f"--output={records}", "--name=grocery-unseen")  # fmt: skip
-    trained, whitened = seeded / "training", seeded / "whitened"
+    trained, scales, whitened, samples = (seeded / name for name in ("training", "scales", "whitened", "train"))
     seconds = run("pipelines.train", f"--records={records}", f"--output={trained}", f"--weights={data / WEIGHTS}",
                   f"--seed={FLAGS.seed}", "--resume", *TRAINING)  # fmt: skip
-    samples = seeded / "train"
-    run("pipelines.extract", f"--model={trained}", f"--records={records}", "--split=train", f"--output={samples}")
-    run("pipelines.whiten", f"--checkpoint={trained}", f"--descriptors={samples}", f"--records={records}",
-        f"--output={whitened}")  # fmt: skip
-    stages = [("trained", trained, "best"), ("trained, whitened", whitened, "best")]
+    run("pipelines.multi_scale", f"--checkpoint={trained}", "--scales=1,0.7071", "--power=1", "--image_size=304",
+        f"--output={scales}")  # fmt: skip
+    run("pipelines.extract", f"--model={scales}", f"--records={records}", "--split=train", f"--output={samples}")
+    run("pipelines.whiten", f"--checkpoint={scales}", f"--descriptors={samples}", f"--records={records}",
+        "--shrinkage=0.5", f"--output={whitened}")  # fmt: skip
+    stages = [("trained", trained, "best"), ("two scales, whitened", whitened, "best")]
     if FLAGS.untrained:
         stages.insert(0, ("untrained", trained, "untrained"))
-    found = {name: evaluate(model, which, records, seeded / name.replace(", ", "-")) for name, model, which in stages}
+    found = {
+        name: evaluate(model, which, records, seeded / name.replace(",", "").replace(" ", "-"))
+        for name, model, which in stages
+    }
     print(f"\nseed {FLAGS.seed}, training {seconds:.0f} s")
     for name, numbers in found.items():
-        print(f"{name:>18}: R@1 {numbers['recall_at_1']:.4f}, mAP {numbers['map']:.4f}")
+        print(f"{name:>20}: R@1 {numbers['recall_at_1']:.4f}, mAP {numbers['map']:.4f}")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from tfretrieval import console
 from tfretrieval.data.record_set import RecordSet
 from tfretrieval.descriptors import Descriptors
 from tfretrieval.errors import InputError
+from tfretrieval.training.derived_runs import write_whitened_run
 from tfretrieval.training.run_directory import RunDirectory
-from tfretrieval.training.whiten import write_whitened_run
 from tfretrieval.whitening import fit_discriminative, fit_pca
 
 FLAGS = flags.FLAGS

@@ -45,7 +45,10 @@ def header(
 
 def flag_file(flags: Mapping[str, object]) -> str:
     """Returns flags as the text of a file that absl's `--flagfile` reads; flags without a value are left out."""
-    given = {name: value for name, value in flags.items() if value is not None}
-    return "".join(
-        f"--{name}={str(value).lower() if isinstance(value, bool) else value}\n" for name, value in given.items()
-    )
+    return "".join(f"--{name}={_flag_text(value)}\n" for name, value in flags.items() if value is not None)
+
+
+def _flag_text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

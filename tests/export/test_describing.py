@@ -9,7 +9,9 @@ from tfretrieval.data.augmentation import Augmentation
 from tfretrieval.errors import InputError
 from tfretrieval.models.descriptor import DescriptorConfig
 from tfretrieval.training.config import TrainingConfig
+from tfretrieval.training.derived_runs import write_multi_scale_run, write_whitened_run
 from tfretrieval.training.train import train
+from tfretrieval.whitening import fit_discriminative
 
 
 def bar(total):
@@ -68,3 +70,22 @@ def test_a_server_that_is_not_there_is_named():
         pytest.raises(InputError, match=r"--server=127\.0\.0\.1:1 does not answer"),
     ):
         describing.from_server(client)
+
+
+def test_a_run_of_several_scales_and_a_whitening_exports_as_any_other(run, training_set, tmp_path):
+    scaled = write_multi_scale_run(run, "best", (1.0, 0.7071), None, 56, tmp_path / "scales", {})
+    samples = describing.from_model(scaled.path).extract(training_set.split(), bar, {})
+    labels = training_set.split().labels
+    whitened = write_whitened_run(
+        scaled, "best", samples, fit_discriminative(samples.vectors, labels, 6), tmp_path / "w", {}
+    )
+    saving.write_version(saving.load_source(whitened.path), tmp_path / "model", {})
+    ways = {
+        way: describing.from_model(path) for way, path in (("run", whitened.path), ("SavedModel", tmp_path / "model"))
+    }
+    assert {describer.card["image_size"] for describer in ways.values()} == {56}
+    found = {way: describer.describe(training_set.split(), bar) for way, describer in ways.items()}
+    assert found["run"].shape == (30, 6)
+    assert parity.compare(found).min_cosine >= 0.9999
+    with pytest.raises(InputError, match="made by the network"):
+        write_whitened_run(run, "best", samples, fit_discriminative(samples.vectors, labels), tmp_path / "other", {})

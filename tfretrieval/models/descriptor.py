@@ -1,6 +1,7 @@
 """The descriptor network: photo -> one L2-normalised vector."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import keras
@@ -72,6 +73,35 @@ def build_descriptor(config: DescriptorConfig) -> keras.Model:
         )(descriptors)
         descriptors = keras.layers.UnitNormalization(name="whitened", dtype="float32")(descriptors)
     return keras.Model(pixels, descriptors, name="descriptor")
+
+
+def add_scales(model: keras.Model, scales: tuple[float, ...], power: float | None = None) -> keras.Model:
+    """Makes a network describe each photo at several scales and combine the descriptors.
+
+    Args:
+        model: a network of `build_descriptor`.
+        scales: factors on the photo's sides; above 1 it is enlarged.
+        power: exponent of the mean over scales. By default what the GeM paper's code takes: the learnt p for GeM
+            with one shared p and no whitening layer, else 1.
+
+    Returns:
+        A network [N, H, W, 3] -> float32 [N, D], rows of length 1.
+
+    Raises:
+        InputError: scales or power are not above 0, or the network has scales already.
+    """
+    if not scales or not all(0 < scale < math.inf for scale in scales):
+        raise InputError(f"--scales={','.join(map(str, scales))}; one or more factors above 0 are wanted.")
+    if power is not None and not 0 < power < math.inf:
+        raise InputError(f"--power={power}; more than 0 is wanted.")
+    if any(isinstance(layer, layers.MultiScale) for layer in model.layers):
+        raise InputError("the network describes several scales already; add them to the network that was trained.")
+    if power is None:
+        names = {layer.name: layer for layer in model.layers}
+        shared = "whitening" not in names and isinstance(names.get("pooling"), layers.GeM)
+        power = float(names["pooling"].p.numpy()) if shared and not names["pooling"].per_channel else 1.0
+    pixels = keras.Input((None, None, 3), name="images")
+    return keras.Model(pixels, layers.MultiScale(model, scales, power, name="scales")(pixels), name="descriptor")
 
 
 def add_whitening(model: keras.Model, whitening: Whitening) -> keras.Model:
