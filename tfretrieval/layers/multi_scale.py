@@ -7,7 +7,9 @@ PAPER_SCALES = (1.0, 0.7071, 0.5)
 
 
 def resize(photos, scale: float):
-    """Resizes photos by a factor, bilinear with anti-aliasing.
+    """Resizes photos by a factor, bilinear with anti-aliasing (the triangle filter of `tf.image.resize`).
+
+    Written as two matrix products, since Keras's own resize wants sizes that are known when a graph is traced.
 
     Args:
         photos: [N, H, W, C].
@@ -20,10 +22,20 @@ def resize(photos, scale: float):
     if scale == 1:
         return photos
     height, width = ops.shape(photos)[1:3]
-    sides = [
-        ops.maximum(1, ops.cast(ops.round(ops.cast(side, "float32") * scale), "int32")) for side in (height, width)
-    ]
-    return ops.image.resize(photos, ops.stack(sides), interpolation="bilinear", antialias=True)
+    narrow = ops.einsum("ow,nhwc->nhoc", _resampling(width, scale), photos)
+    return ops.einsum("oh,nhwc->nowc", _resampling(height, scale), narrow)
+
+
+def _resampling(length, scale: float):
+    """Returns the weights of a resize along one side: float32 [round(length * scale), length], rows of sum 1."""
+    exact = ops.cast(length, "float32")
+    resized = ops.maximum(ops.round(exact * scale), 1.0)
+    step = exact / resized
+    centres = (ops.cast(ops.arange(ops.cast(resized, "int32")), "float32") + 0.5) * step
+    places = ops.cast(ops.arange(length), "float32") + 0.5
+    distances = ops.abs(places[None, :] - centres[:, None]) / ops.maximum(step, 1.0)
+    weights = ops.maximum(1.0 - distances, 0.0)
+    return weights / ops.sum(weights, axis=1, keepdims=True)
 
 
 def power_mean(descriptors, power):

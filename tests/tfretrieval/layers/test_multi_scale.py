@@ -2,6 +2,7 @@ import cv2
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfretrieval.errors import InputError
 from tfretrieval.layers.multi_scale import MultiScale, power_mean, resize
@@ -31,6 +32,20 @@ def test_several_scales_are_the_explicit_mean_of_powers(network, power):
     expected = (total / 3) ** (1 / power)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(np.asarray(add_scales(network, scales, power)(photos())), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.7071, 0.31, 1.4142, 2.0])
+def test_resizing_is_tensorflows_anti_aliased_bilinear_filter(scale):
+    size = [max(1, round(side * scale)) for side in (63, 81)]
+    expected = tf.image.resize(photos(63, 81), size, method="bilinear", antialias=True)
+    np.testing.assert_allclose(np.asarray(resize(photos(63, 81), scale)), expected, atol=1e-2)
+
+
+def test_sizes_need_not_be_known_when_a_graph_is_traced(network):
+    model = add_scales(network, (1.0, 0.7071))
+    traced = tf.function(lambda given: model(given), input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
+    for size in ((64, 80), (40, 33)):
+        np.testing.assert_allclose(traced(photos(*size)), np.asarray(model(photos(*size))), atol=1e-5)
 
 
 def test_halving_is_near_the_mean_of_blocks_and_sides_are_rounded():
