@@ -20,9 +20,9 @@ from tfretrieval.errors import InputError
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("data", "../shared/data", "Folder with grocery/dataset and weights.")
-flags.DEFINE_string("output", "runs/grocery", "Directory for everything; a seed's run goes on where it was stopped.")
-flags.DEFINE_integer("seed", 0, "Seed of the training.")
-flags.DEFINE_boolean("untrained", False, "Evaluate the network as it starts, too.")
+flags.DEFINE_string("output", "runs/grocery", "Directory for everything; a training goes on where it was stopped.")
+flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of the trainings whose networks are averaged, two or more.")
+flags.DEFINE_boolean("all_stages", False, "Evaluate each stage before the last, too: each takes about a minute.")
 
 WEIGHTS = "weights/mobilenetv2_1.0_224_imagenet_notop.weights.h5"
 TRAINING = (
@@ -85,29 +85,39 @@ def main() -> None:
     """Runs the protocol and prints its figures."""
     data, output = Path(FLAGS.data), Path(FLAGS.output)
     output.mkdir(parents=True, exist_ok=True)
-    dataset, records, seeded = data / "grocery" / "dataset", output / "records", output / f"seed{FLAGS.seed}"
-    listed = output / "grocery_unseen.csv"
+    dataset, records, listed = data / "grocery" / "dataset", output / "records", output / "grocery_unseen.csv"
     write_list(dataset, listed)
     run("pipelines.make_records", "--source=csv", f"--input={listed}", f"--photos_root={dataset}",
         f"--output={records}", "--name=grocery-unseen")  # fmt: skip
-    trained, scales, whitened, samples = (seeded / name for name in ("training", "scales", "whitened", "train"))
-    seconds = run("pipelines.train", f"--records={records}", f"--output={trained}", f"--weights={data / WEIGHTS}",
-                  f"--seed={FLAGS.seed}", "--resume", *TRAINING)  # fmt: skip
-    run("pipelines.multi_scale", f"--checkpoint={trained}", "--scales=1,0.7071", "--power=1", "--image_size=304",
+    trained = {seed: output / f"seed{seed}" / "training" for seed in FLAGS.seeds}
+    seconds = sum(
+        run("pipelines.train", f"--records={records}", f"--output={path}", f"--weights={data / WEIGHTS}", f"--seed={seed}",
+            "--resume", *TRAINING)
+        for seed, path in trained.items()
+    )  # fmt: skip
+    averaged, scales, whitened, samples = (output / name for name in ("averaged", "scales", "whitened", "train"))
+    run("pipelines.average", f"--checkpoints={','.join(map(str, trained.values()))}", f"--output={averaged}")
+    run("pipelines.multi_scale", f"--checkpoint={averaged}", "--scales=1,0.7071", "--power=1", "--image_size=304",
         f"--output={scales}")  # fmt: skip
     run("pipelines.extract", f"--model={scales}", f"--records={records}", "--split=train", f"--output={samples}")
     run("pipelines.whiten", f"--checkpoint={scales}", f"--descriptors={samples}", f"--records={records}",
         "--shrinkage=0.5", f"--output={whitened}")  # fmt: skip
-    stages = [("trained", trained, "best"), ("two scales, whitened", whitened, "best")]
-    if FLAGS.untrained:
-        stages.insert(0, ("untrained", trained, "untrained"))
+    stages = [("averaged, two scales, whitened", whitened, "best")]
+    if FLAGS.all_stages:
+        stages = [
+            ("off the shelf", trained[FLAGS.seeds[0]], "untrained"),
+            *((f"seed {seed}", path, "best") for seed, path in trained.items()),
+            ("averaged", averaged, "best"),
+            *stages,
+        ]
+    reports = output / "evaluated"
     found = {
-        name: evaluate(model, which, records, seeded / name.replace(",", "").replace(" ", "-"))
+        name: evaluate(model, which, records, reports / name.replace(",", "").replace(" ", "-"))
         for name, model, which in stages
     }
-    print(f"\nseed {FLAGS.seed}, training {seconds:.0f} s")
+    print(f"\ntraining {seconds:.0f} s in all (0 where a run was finished before)")
     for name, numbers in found.items():
-        print(f"{name:>20}: R@1 {numbers['recall_at_1']:.4f}, mAP {numbers['map']:.4f}")
+        print(f"{name:>30}: R@1 {numbers['recall_at_1']:.4f}, mAP {numbers['map']:.4f}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from tfretrieval.data.augmentation import Augmentation
 from tfretrieval.errors import InputError
 from tfretrieval.models.descriptor import DescriptorConfig
 from tfretrieval.training.config import TrainingConfig
-from tfretrieval.training.derived_runs import write_multi_scale_run, write_whitened_run
+from tfretrieval.training.derived_runs import write_averaged_run, write_multi_scale_run, write_whitened_run
 from tfretrieval.training.train import train
 from tfretrieval.whitening import fit_discriminative
 
@@ -89,3 +89,27 @@ def test_a_run_of_several_scales_and_a_whitening_exports_as_any_other(run, train
     assert parity.compare(found).min_cosine >= 0.9999
     with pytest.raises(InputError, match="made by the network"):
         write_whitened_run(run, "best", samples, fit_discriminative(samples.vectors, labels), tmp_path / "other", {})
+
+
+def test_the_mean_of_two_runs_is_the_mean_of_their_weights(run, training_set, tmp_path):
+    config = TrainingConfig(
+        loss="supervised_contrastive",
+        instances=3,
+        photos=2,
+        steps=2,
+        epochs=1,
+        image_size=48,
+        validation_share=0.0,
+        seed=1,
+    )
+    other = train(
+        training_set, tmp_path / "other", DescriptorConfig(backbone="small_resnet"), config, Augmentation(), {}
+    )[0]
+    mean = write_averaged_run([run, other], "best", tmp_path / "mean", {})
+    for first, second, found in zip(*(each.load_model().get_weights() for each in (run, other, mean)), strict=True):
+        np.testing.assert_allclose(found, (first.astype(np.float64) + second) / 2, rtol=1e-5, atol=1e-6)
+    with pytest.raises(InputError, match="two or more"):
+        write_averaged_run([run], "best", tmp_path / "one", {})
+    wide = write_multi_scale_run(run, "best", (1.0,), None, 64, tmp_path / "wide", {})
+    with pytest.raises(InputError, match="image_size 64"):
+        write_averaged_run([run, wide], "best", tmp_path / "mixed", {})

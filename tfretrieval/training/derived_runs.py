@@ -1,8 +1,10 @@
-"""Runs derived from a trained run: with several scales, or with a fitted whitening."""
+"""Runs derived from trained runs: averaged, with several scales, or with a fitted whitening."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from tfretrieval import files, provenance
 from tfretrieval.descriptors import Descriptors
@@ -75,6 +77,47 @@ def write_multi_scale_run(
         add_scales(model, scales, power).save(partial / "best.keras")
         if image_size:
             description["training"]["image_size"] = description["protocol"]["image_size"] = image_size
+    return RunDirectory.load(output)
+
+
+def write_averaged_run(
+    runs: list[RunDirectory], which: str, output: str | Path, flags: Mapping[str, object]
+) -> RunDirectory:
+    """Averages the weights of runs that began from the same weights, and writes the result as a run of its own.
+
+    A "model soup": fine-tuned networks with one beginning lie in one basin, and their mean is steadier than any of
+    them at the cost of one. Source: Wortsman et al., "Model soups", ICML 2022 (the uniform soup).
+
+    Args:
+        runs: two or more runs of one architecture, of different seeds, say.
+        which: their networks: "best", "last" or "untrained".
+        output: the directory of the new run, which holds `best.keras` and `run.json`.
+        flags: what to note in `run.json`.
+
+    Raises:
+        InputError: fewer than two runs, other architectures, other image sizes or records, or the output holds
+            something else.
+    """
+    if len(runs) < 2:
+        raise InputError(f"--checkpoints names {len(runs)} run; two or more are wanted.")
+    first, *others = [run.read_description() for run in runs]
+    for run, description in zip(runs[1:], others, strict=True):
+        for kind, name in (("training", "image_size"), ("data", "records"), ("data", "weights")):
+            before, now = first[kind].get(name), description[kind].get(name)
+            if before != now:
+                raise InputError(
+                    f"{run.path} has the {name} {now} and {runs[0].path} has {before}; equal ones are wanted."
+                )
+    models = [run.load_model(which) for run in runs]
+    shapes = [[tuple(weight.shape) for weight in model.weights] for model in models]
+    if any(other != shapes[0] for other in shapes[1:]):
+        raise InputError("--checkpoints name networks of different architectures; equal ones are wanted.")
+    for weights in zip(*(model.weights for model in models), strict=True):
+        if "float" in weights[0].dtype:
+            weights[0].assign(np.mean([weight.numpy() for weight in weights], axis=0))
+    parts = {f"network_{number}": files.sha256(run.model(which)) for number, run in enumerate(runs)}
+    with _derived(runs[0], output, flags, parts) as (partial, _):
+        models[0].save(partial / "best.keras")
     return RunDirectory.load(output)
 
 
