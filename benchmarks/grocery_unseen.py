@@ -90,11 +90,10 @@ def main() -> None:
     run("pipelines.make_records", "--source=csv", f"--input={listed}", f"--photos_root={dataset}",
         f"--output={records}", "--name=grocery-unseen")  # fmt: skip
     trained = {seed: output / f"seed{seed}" / "training" for seed in FLAGS.seeds}
-    seconds = sum(
-        run("pipelines.train", f"--records={records}", f"--output={path}", f"--weights={data / WEIGHTS}", f"--seed={seed}",
-            "--resume", *TRAINING)
-        for seed, path in trained.items()
-    )  # fmt: skip
+    weights, seconds = data / WEIGHTS, 0.0
+    for seed, path in trained.items():
+        seconds += run("pipelines.train", f"--records={records}", f"--output={path}", f"--weights={weights}",
+                       f"--seed={seed}", "--resume", *TRAINING)  # fmt: skip
     averaged, scales, whitened, samples = (output / name for name in ("averaged", "scales", "whitened", "train"))
     run("pipelines.average", f"--checkpoints={','.join(map(str, trained.values()))}", f"--output={averaged}")
     run("pipelines.multi_scale", f"--checkpoint={averaged}", "--scales=1,0.7071", "--power=1", "--image_size=304",
