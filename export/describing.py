@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.client import DescriptorClient, ServingError, split_batches
-from export.saving import ServedModel
+from export.saving import ServedModel, load_source
 from tfretrieval import files
 from tfretrieval.data import records
 from tfretrieval.data.record_set import Split
@@ -99,9 +99,9 @@ def from_model(folder: str | Path, batch_photos: int = 32, which: str = "best") 
 
 
 def _from_run(run: RunDirectory, batch_photos: int, which: str) -> Describer:
-    image_size = run.read_description()["training"]["image_size"]
-    extractor = Extractor(run.load_model(which), image_size, batch_photos)
-    card = {"dimension": extractor.dimension, "image_size": image_size, "model_sha256": files.sha256(run.model(which))}
+    source = load_source(run.path, which)
+    extractor = Extractor(source.model, source.image_size, batch_photos)
+    card = {"dimension": source.dimension, "image_size": source.image_size, "model_sha256": source.sha256}
     return Describer(str(run.model(which)), card, lambda split, progress: extractor(split, progress=progress))
 
 
