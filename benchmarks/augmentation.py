@@ -12,6 +12,7 @@ from benchmarks import timing
 from pipelines import script
 from tfretrieval.data import augmentation
 from tfretrieval.data.augmentation import Augmentation
+from tfretrieval.data.parallel import CORES, steady
 
 FLAGS = flags.FLAGS
 
@@ -44,12 +45,15 @@ def main() -> None:
     side = FLAGS.size * 4 // 3
     photos = tf.constant(np.random.default_rng(0).integers(0, 256, (FLAGS.batch, side, side, 3), np.uint8))
     numbers = tf.data.Dataset.range(FLAGS.batch * FLAGS.batches)
+    draws = np.random.default_rng(0).random((FLAGS.batch * FLAGS.batches, 6))
+    matrices = augmentation.view_matrices(np.full((len(draws), 2), side), FLAGS.size, RANGES, draws)
     colours = augmentation.colour_layers(RANGES)
     layers = _keras_layers(FLAGS.size)
 
-    def view(number: tf.Tensor) -> tf.Tensor:
-        seed = tf.stack([tf.constant(0, tf.int64), number])
-        return augmentation.random_view(photos[number % FLAGS.batch], FLAGS.size, RANGES, seed)
+    def view(number: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+        cut = lambda photo, to_photo: augmentation.cut_view(photo, to_photo, FLAGS.size)  # noqa: E731
+        view = tf.numpy_function(cut, [photos[number % FLAGS.batch], matrix], tf.uint8)
+        return tf.ensure_shape(view, [FLAGS.size, FLAGS.size, 3])
 
     def vary(step: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
         return augmentation.vary_colours(views, colours, tf.stack([tf.constant(1, tf.int64), step]))
@@ -60,9 +64,12 @@ def main() -> None:
             batch = layer(batch, training=True)
         return batch
 
-    ours = numbers.map(view, num_parallel_calls=tf.data.AUTOTUNE).batch(FLAGS.batch).enumerate().map(vary).prefetch(2)
+    views = tf.data.Dataset.zip(numbers, tf.data.Dataset.from_tensor_slices(matrices)).map(
+        view, num_parallel_calls=CORES
+    )
+    ours = steady(views.batch(FLAGS.batch).enumerate().map(vary).prefetch(2))
     theirs = numbers.map(lambda number: photos[number % FLAGS.batch]).batch(FLAGS.batch)
-    theirs = theirs.map(through_layers, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+    theirs = steady(theirs.map(through_layers, num_parallel_calls=CORES).prefetch(2))
 
     def run(dataset: tf.data.Dataset) -> None:
         for _ in dataset:

@@ -75,58 +75,51 @@ class StatelessSeed(keras.random.SeedGenerator):
         return tf.random.experimental.stateless_fold_in(self._seed, self._draws)
 
 
-def view_matrix(height: tf.Tensor, width: tf.Tensor, size: int, how: Augmentation, seed: tf.Tensor) -> tf.Tensor:
-    """Draws a view: the affine map from the square's pixels to the photo's.
+def view_matrices(sizes: np.ndarray, size: int, how: Augmentation, draws: np.ndarray) -> np.ndarray:
+    """Turns random numbers into views: the affine maps from a square's pixels to photos'.
+
+    A view is a crop, rotated and mirrored. The crop keeps a share of the photo's area from [min_area, 1] and is square
+    up to `aspect`, except where it needs more of an oblong photo's longer side than its shorter one has.
 
     Args:
-        height: the photo's height in pixels, float32 scalar.
-        width: its width.
+        sizes: the photos' heights and widths in pixels, [N, 2].
         size: side of the square in pixels.
         how: the ranges.
-        seed: int [2].
+        draws: what decides, in [0, 1), [N, 6]: area, stretch, place down, place across, angle, mirroring.
 
     Returns:
-        float32 [2, 3]: pixel (x, y) of the square shows the photo at matrix @ (x, y, 1).
+        float32 [N, 2, 3]: pixel (x, y) of a square shows its photo at matrix @ (x, y, 1).
     """
-    draws = tf.random.stateless_uniform([6], seed)
-    side = tf.sqrt((how.min_area + (1 - how.min_area) * draws[0]) * height * width)
-    stretch = tf.exp((2 * draws[1] - 1) * 0.5 * math.log(how.aspect))
-    crop_height, crop_width = tf.minimum(side * stretch, height), tf.minimum(side / stretch, width)
-    centre_y = crop_height / 2 + draws[2] * (height - crop_height) - 0.5
-    centre_x = crop_width / 2 + draws[3] * (width - crop_width) - 0.5
-    angle = (2 * draws[4] - 1) * (how.rotation * math.pi / 180)
-    mirror = tf.where(draws[5] < 0.5, -1.0, 1.0) if how.flip else tf.constant(1.0)
+    height, width = np.asarray(sizes, np.float64).T
+    area, stretch, down, across, turn, mirror = np.asarray(draws, np.float64).T
+    side = np.sqrt((how.min_area + (1 - how.min_area) * area) * height * width)
+    stretch = np.exp((2 * stretch - 1) * 0.5 * math.log(how.aspect))
+    crop_height, crop_width = np.minimum(side * stretch, height), np.minimum(side / stretch, width)
+    centre_y = crop_height / 2 + down * (height - crop_height) - 0.5
+    centre_x = crop_width / 2 + across * (width - crop_width) - 0.5
+    angle = (2 * turn - 1) * math.radians(how.rotation)
+    sign = np.where(mirror < 0.5, -1.0, 1.0) if how.flip else 1.0
     scale_y, scale_x = crop_height / size, crop_width / size
-    xx, xy = mirror * scale_x * tf.cos(angle), -scale_x * tf.sin(angle)
-    yx, yy = mirror * scale_y * tf.sin(angle), scale_y * tf.cos(angle)
+    xx, xy = sign * scale_x * np.cos(angle), -scale_x * np.sin(angle)
+    yx, yy = sign * scale_y * np.sin(angle), scale_y * np.cos(angle)
     middle = (size - 1) / 2
-    return tf.stack([[xx, xy, centre_x - middle * (xx + xy)], [yx, yy, centre_y - middle * (yx + yy)]])
+    rows = [[xx, xy, centre_x - middle * (xx + xy)], [yx, yy, centre_y - middle * (yx + yy)]]
+    return np.transpose(rows, (2, 0, 1)).astype(np.float32)
 
 
-def random_view(photo: tf.Tensor, size: int, how: Augmentation, seed: tf.Tensor) -> tf.Tensor:
-    """Cuts a random crop out of a photo, rotated and mirrored, as a square of `size` pixels.
-
-    Crop, stretch, rotation and mirroring are one affine map, so that the photo is interpolated once (bilinear; beyond
-    the photo's edge, its reflection). The crop keeps a share of the photo's area drawn from [min_area, 1] and is
-    square up to `aspect`, except where it needs more of an oblong photo's longer side than its shorter one has.
+def cut_view(photo: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """Cuts a view out of a photo, interpolated once (bilinear; beyond the photo's edge, its reflection).
 
     Args:
         photo: uint8 [h, w, 3].
+        matrix: float32 [2, 3], of `view_matrices`.
         size: side of the result in pixels.
-        how: the ranges.
-        seed: int [2].
 
     Returns:
         uint8 [size, size, 3].
     """
-    height, width = tf.unstack(tf.cast(tf.shape(photo)[:2], tf.float32))
-    matrix = view_matrix(height, width, size, how, seed)
-
-    def warp(pixels: np.ndarray, to_photo: np.ndarray) -> np.ndarray:
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(pixels, to_photo, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-
-    return tf.ensure_shape(tf.numpy_function(warp, [photo, matrix], tf.uint8), [size, size, 3])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(photo, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
 
 
 class RandomColour(keras.layers.Layer):

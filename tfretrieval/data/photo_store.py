@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfretrieval.data import decoding, pipeline, records
+from tfretrieval.data.parallel import CORES, steady
 from tfretrieval.data.record_set import Split
 
 
@@ -20,7 +21,7 @@ def read_rows(split: Split, rows: np.ndarray, longer_side: int) -> tf.data.Datas
     """
     photo = _reader(split, longer_side)
     dataset = tf.data.Dataset.from_tensor_slices(np.asarray(rows, np.int64))
-    return dataset.map(lambda row: (row, photo(row)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return steady(dataset.map(lambda row: (row, photo(row)), num_parallel_calls=CORES))
 
 
 def _reader(split: Split, longer_side: int):
@@ -45,10 +46,14 @@ class PhotoStore:
         longer_side: pixels of the decoded photos' longer side.
         cache_bytes: most memory for decoded photos; 0 keeps none.
         progress: called with an iterator over the photos while they are decoded for the cache.
+
+    Attributes:
+        sizes: heights and widths of the decoded photos in pixels, int64 [N, 2].
+        cached: whether they are kept in memory.
     """
 
     def __init__(self, split: Split, longer_side: int, cache_bytes: int = 2 << 30, progress=iter):
-        sizes = _decoded_sizes(split.sizes, longer_side)
+        self.sizes = sizes = _decoded_sizes(split.sizes, longer_side)
         self._starts = np.concatenate([[0], np.cumsum(sizes.prod(axis=1) * 3)]).astype(np.int64)
         self.cached = bool(self._starts[-1] <= cache_bytes)
         self._disk = _reader(split, longer_side)

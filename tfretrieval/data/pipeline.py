@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfretrieval.data import decoding, records
+from tfretrieval.data.parallel import CORES, steady
 from tfretrieval.data.record_set import Split
 
 _SHAPE_RADIX = 1 << 16
@@ -22,13 +23,13 @@ def read_records(split: Split, worker: int = 0, workers: int = 1) -> tf.data.Dat
     counts = [int((split.shard == shard).sum()) for shard in range(len(split.shards))]
     first = [sum(counts[:shard]) for shard in range(len(counts))]
     shards = tf.data.Dataset.from_tensor_slices(([str(path) for path in split.shards], tf.constant(first, tf.int64)))
-    return shards.shard(workers, worker).interleave(
+    interleaved = shards.shard(workers, worker).interleave(
         lambda path, start: tf.data.TFRecordDataset(path).enumerate(start),
         cycle_length=4,
         block_length=16,
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
+        num_parallel_calls=min(4, CORES),
     )
+    return steady(interleaved)
 
 
 def decoded_photos(split: Split, longer_side: int, worker: int = 0, workers: int = 1) -> tf.data.Dataset:
@@ -48,7 +49,7 @@ def decoded_photos(split: Split, longer_side: int, worker: int = 0, workers: int
         encoded = records.parse_record(serialized, ("image/encoded",))["image/encoded"]
         return row, decoding.decode_photo(encoded, longer_side)
 
-    return read_records(split, worker, workers).map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return steady(read_records(split, worker, workers).map(decode, num_parallel_calls=CORES).prefetch(CORES))
 
 
 def batches_of_equal_shape(photos: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
@@ -67,4 +68,4 @@ def batches_of_equal_shape(photos: tf.data.Dataset, batch_size: int) -> tf.data.
         return shape[0] * _SHAPE_RADIX + shape[1]
 
     grouped = photos.group_by_window(shape_code, lambda _, group: group.batch(batch_size), window_size=batch_size)
-    return grouped.prefetch(tf.data.AUTOTUNE)
+    return steady(grouped.prefetch(2))

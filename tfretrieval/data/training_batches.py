@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfretrieval.data import augmentation
 from tfretrieval.data.augmentation import Augmentation
+from tfretrieval.data.parallel import CORES, steady
 from tfretrieval.data.photo_store import PhotoStore
 
 
@@ -41,18 +42,17 @@ def training_batches(
     layers = augmentation.colour_layers(how)
     places = np.arange(worker, batch, workers)
     rows = plan[first_step:, places].astype(np.int64).ravel()
-    numbers = (np.arange(first_step, steps)[:, None] * batch + places).ravel()
+    draws = np.random.default_rng([*seed, 3]).random((steps, batch, 6))[first_step:, places].reshape(-1, 6)
+    matrices = augmentation.view_matrices(store.sizes[rows], size, how, draws)
 
-    def view(row: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-        own_seed = tf.random.experimental.stateless_fold_in(base, number)
-        return augmentation.random_view(store.photo(row), size, how, own_seed)
+    def view(row: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+        cut = lambda photo, to_photo: augmentation.cut_view(photo, to_photo, size)  # noqa: E731
+        return tf.ensure_shape(tf.numpy_function(cut, [store.photo(row), matrix], tf.uint8), [size, size, 3])
 
     def colour(step: tf.Tensor, photos: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         own_seed = tf.random.experimental.stateless_fold_in(base, -1 - step * workers - worker)
         return step, augmentation.vary_colours(photos, layers, own_seed)
 
-    photos = tf.data.Dataset.from_tensor_slices((rows, numbers)).map(view, num_parallel_calls=tf.data.AUTOTUNE)
+    photos = tf.data.Dataset.from_tensor_slices((rows, matrices)).map(view, num_parallel_calls=CORES)
     batches = photos.batch(len(places), drop_remainder=True).enumerate(first_step)
-    options = tf.data.Options()
-    options.deterministic = True
-    return batches.map(colour, num_parallel_calls=1).with_options(options).prefetch(2)
+    return steady(batches.map(colour, num_parallel_calls=1).prefetch(2))

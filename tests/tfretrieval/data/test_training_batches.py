@@ -113,10 +113,10 @@ def test_workers_draw_different_colours(store):
     assert len({photo.tobytes() for photo in photos}) == 8
 
 
-def test_the_views_are_those_of_random_view_with_colours_after(store):
+def test_the_views_are_those_of_their_own_draws(store):
     _, photos = pixels(store, PLAN, SIZE, GEOMETRY, (3, 0))
-    base = tf.random.experimental.stateless_fold_in(tf.constant([3, 0]), 1)
+    draws = np.random.default_rng([3, 0, 3]).random((5, 6, 6))
     for step, place in ((0, 0), (2, 5), (4, 1)):
-        seed = tf.random.experimental.stateless_fold_in(base, tf.constant(step * 6 + place, tf.int64))
-        photo = store.photo(tf.constant(PLAN[step, place]))
-        np.testing.assert_array_equal(photos[step, place], augmentation.random_view(photo, SIZE, GEOMETRY, seed))
+        photo = store.photo(tf.constant(PLAN[step, place])).numpy()
+        (matrix,) = augmentation.view_matrices([photo.shape[:2]], SIZE, GEOMETRY, draws[step, place][None])
+        np.testing.assert_array_equal(photos[step, place], augmentation.cut_view(photo, matrix, SIZE))
