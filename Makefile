@@ -1,5 +1,6 @@
 # make quickstart   photos -> records -> training -> SavedModel -> server -> descriptors -> evaluation -> page
 # make test         the test suite            make lint   format, rules, docstrings
+# make peers        installs PyTorch and JAX too, for the tests that compare with them and for pipelines.import_torch
 # PYTHON=python3.13 chooses the interpreter (3.11 to 3.13); each has an environment of its own.
 SHELL := /bin/sh
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
@@ -11,6 +12,7 @@ BIN := $(VENV)/bin
 checksum = $(shell cat $(1) | cksum | cut -d' ' -f1)
 RUN_READY := $(VENV)/.ready-$(call checksum,requirements.txt)
 DEV_READY := $(VENV)/.ready-dev-$(call checksum,requirements.txt requirements-dev.txt)
+PEERS_READY := $(VENV)/.ready-peers-$(call checksum,requirements.txt requirements-dev.txt requirements-peers.txt)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 PHOTOS ?=
@@ -20,7 +22,7 @@ QUICKSTART_OUTPUT ?= runs/quickstart
 QUICKSTART_FLAGS ?=
 PYTEST_FLAGS ?=
 
-.PHONY: quickstart test lint format bench clean
+.PHONY: quickstart test lint format peers bench clean
 
 quickstart: $(RUN_READY)
 	@$(BIN)/python -m pipelines.quickstart --output="$(QUICKSTART_OUTPUT)" $(if $(PHOTOS),--photos="$(PHOTOS)") \
@@ -36,6 +38,8 @@ lint: $(DEV_READY)
 format: $(DEV_READY)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+peers: $(PEERS_READY)
 
 bench: $(RUN_READY)
 	@$(BIN)/python -m benchmarks.augmentation
@@ -56,6 +60,11 @@ $(RUN_READY): | $(BIN)/python
 $(DEV_READY): $(RUN_READY)
 	@echo "installing requirements-dev.txt"
 	@$(PIP) -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+$(PEERS_READY): $(DEV_READY)
+	@echo "installing requirements-peers.txt"
+	@$(PIP) -r requirements.txt -r requirements-dev.txt -r requirements-peers.txt
 	@touch $@
 
 clean:
