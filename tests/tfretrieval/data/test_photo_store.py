@@ -2,22 +2,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfretrieval.data import decoding, photo_store, records
+from tfretrieval.data import decoding, photo_store
 from tfretrieval.data.photo_store import PhotoStore
 
 SIDE = 37  # does not divide the photos' sizes, so that the sizes are rounded
 
 
 @pytest.fixture(scope="module")
-def train(record_set):
-    return record_set.splits["train"]
-
-
-@pytest.fixture(scope="module")
-def photos(train):
-    """Every photo of the split, decoded one after the other."""
-    encoded = [records.decode_record(train.read(row)).photo.encoded for row in range(len(train))]
-    return [decoding.decode_photo(tf.constant(photo), SIDE).numpy() for photo in encoded]
+def photos(decoded_one_by_one):
+    return decoded_one_by_one(SIDE)
 
 
 @pytest.mark.parametrize("cache_bytes", [2 << 30, 0])

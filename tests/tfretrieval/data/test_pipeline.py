@@ -2,21 +2,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfretrieval.data import decoding, pipeline, records
+from tfretrieval.data import pipeline
 
 SIDE = 40
 
 
 @pytest.fixture(scope="module")
-def train(record_set):
-    return record_set.splits["train"]
-
-
-@pytest.fixture(scope="module")
-def photos(train):
-    """Every photo of the split, decoded one after the other."""
-    encoded = [records.decode_record(train.read(row)).photo.encoded for row in range(len(train))]
-    return [decoding.decode_photo(tf.constant(photo), SIDE).numpy() for photo in encoded]
+def photos(decoded_one_by_one):
+    return decoded_one_by_one(SIDE)
 
 
 def test_records_carry_their_row_in_the_split(train):
