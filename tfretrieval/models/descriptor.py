@@ -1,6 +1,7 @@
 """The descriptor network: photo -> one L2-normalised vector."""
 
 import dataclasses
+import inspect
 import math
 from pathlib import Path
 
@@ -19,17 +20,21 @@ class DescriptorConfig:
         backbone: the convolutional trunk.
         weights: "imagenet" or a `.weights.h5` file for the backbone; random weights when not given.
         pooling: from feature maps to one vector.
-        p: initial exponent of GeM, > 0.
+        p: initial exponent of the poolings that have one, > 0; the pooling's own default (3 for gem) when not given.
         p_per_channel: one exponent per channel.
+        p_trainable: whether the exponent is learnt; the pooling's own default when not given.
         whitening: dimension of the linear whitening layer; 0 for none.
+        whitening_file: npz of pipelines.whiten that the whitening layer begins from; it is then trained with the rest.
     """
 
     backbone: str = dataclasses.field(default="mobilenet_v2_1.0", metadata={"choices": tuple(backbones.BACKBONES)})
     weights: str | None = None
     pooling: str = dataclasses.field(default="gem", metadata={"choices": tuple(layers.POOLINGS)})
-    p: float = 3.0
+    p: float | None = None
     p_per_channel: bool = False
+    p_trainable: bool | None = None
     whitening: int = 0
+    whitening_file: str | None = None
 
     @property
     def pretrained(self) -> bool:
@@ -40,7 +45,8 @@ class DescriptorConfig:
 def build_descriptor(config: DescriptorConfig) -> keras.Model:
     """Builds a descriptor network: input scaling, backbone, pooling, L2, and optionally linear whitening, L2.
 
-    Photos of fewer than 32 pixels are enlarged by repeating their edges.
+    Photos of fewer than 32 pixels are enlarged by repeating their edges. With a whitening file, a pooled dimension that
+    is not the file's is refused, and the layer is the one that `add_whitening` appends.
 
     The network is the one of Radenovic, Tolias, Chum (TPAMI 2018): convolutions -> GeM -> L2 -> linear -> L2.
 
@@ -55,24 +61,44 @@ def build_descriptor(config: DescriptorConfig) -> keras.Model:
     Raises:
         InputError: an unknown part, or weights that do not fit.
     """
-    if config.pooling not in layers.POOLINGS:
-        raise InputError(f"--pooling={config.pooling} is unknown; one of {', '.join(layers.POOLINGS)} is wanted.")
-    if not config.p > 0:
-        raise InputError(f"--p={config.p}; an exponent of more than 0 is wanted.")
     if config.whitening < 0:
         raise InputError(f"--whitening={config.whitening}; a dimension, or 0 for no whitening, is wanted.")
+    if config.whitening and config.whitening_file:
+        raise InputError("--whitening and --whitening_file are given; the file says the dimension, one is wanted.")
+    pooling = _pooling(config)
     backbone = backbones.build_backbone(config.backbone, config.weights)
     scaling = backbones.BACKBONES[config.backbone].scaling
     pixels = keras.Input((None, None, 3), name="images")
     maps = backbone(layers.MinimumSize(name="minimum_size")(layers.InputScaling(scaling, name="input_scaling")(pixels)))
-    descriptors = layers.POOLINGS[config.pooling](p=config.p, per_channel=config.p_per_channel, name="pooling")(maps)
-    descriptors = keras.layers.UnitNormalization(name="pooled", dtype="float32")(descriptors)
-    if config.whitening:
-        descriptors = keras.layers.Dense(
-            config.whitening, kernel_initializer="orthogonal", name="whitening", dtype="float32"
-        )(descriptors)
-        descriptors = keras.layers.UnitNormalization(name="whitened", dtype="float32")(descriptors)
-    return keras.Model(pixels, descriptors, name="descriptor")
+    descriptors = keras.layers.UnitNormalization(name="pooled", dtype="float32")(pooling(maps))
+    model = keras.Model(pixels, descriptors, name="descriptor")
+    if config.whitening_file:
+        return add_whitening(model, Whitening.load(config.whitening_file))
+    return _add_linear(model, config.whitening, "orthogonal") if config.whitening else model
+
+
+def _pooling(config: DescriptorConfig) -> keras.layers.Layer:
+    """Makes the pooling layer with the exponents that were given."""
+    if config.pooling not in layers.POOLINGS:
+        raise InputError(f"--pooling={config.pooling} is unknown; one of {', '.join(layers.POOLINGS)} is wanted.")
+    if config.p is not None and not 0 < config.p < math.inf:
+        raise InputError(f"--p={config.p}; an exponent of more than 0 is wanted.")
+    kind = layers.POOLINGS[config.pooling]
+    accepted = inspect.signature(kind.__init__).parameters
+    given = {"p": config.p, "per_channel": config.p_per_channel or None, "trainable_p": config.p_trainable}
+    given = {name: value for name, value in given.items() if value is not None}
+    flags = {"p": "p", "per_channel": "p_per_channel", "trainable_p": "p_trainable"}
+    for name in given:
+        if name not in accepted:
+            raise InputError(f"--{flags[name]} was given, and --pooling={config.pooling} has no such exponent.")
+    return kind(**given, name="pooling")
+
+
+def _add_linear(model: keras.Model, dimension: int, initializer: str) -> keras.Model:
+    """Appends the whitening layer and L2."""
+    layer = keras.layers.Dense(dimension, kernel_initializer=initializer, name="whitening", dtype="float32")
+    descriptors = keras.layers.UnitNormalization(name="whitened", dtype="float32")(layer(model.output))
+    return keras.Model(model.input, descriptors, name="descriptor")
 
 
 def add_scales(model: keras.Model, scales: tuple[float, ...], power: float | None = None) -> keras.Model:
@@ -81,8 +107,8 @@ def add_scales(model: keras.Model, scales: tuple[float, ...], power: float | Non
     Args:
         model: a network of `build_descriptor`.
         scales: factors on the photo's sides; above 1 it is enlarged.
-        power: exponent of the mean over scales. By default what the GeM paper's code takes: the learnt p for GeM
-            with one shared p and no whitening layer, else 1.
+        power: exponent of the mean over scales; infinity takes the largest. By default what the GeM paper's code
+            takes: the learnt p for GeM with one shared p and no whitening layer, else 1.
 
     Returns:
         A network [N, H, W, 3] -> float32 [N, D], rows of length 1.
@@ -92,13 +118,13 @@ def add_scales(model: keras.Model, scales: tuple[float, ...], power: float | Non
     """
     if not scales or not all(0 < scale < math.inf for scale in scales):
         raise InputError(f"--scales={','.join(map(str, scales))}; one or more factors above 0 are wanted.")
-    if power is not None and not 0 < power < math.inf:
+    if power is not None and not power > 0:
         raise InputError(f"--power={power}; more than 0 is wanted.")
     if any(isinstance(layer, layers.MultiScale) for layer in model.layers):
         raise InputError("the network describes several scales already; add them to the network that was trained.")
     if power is None:
         names = {layer.name: layer for layer in model.layers}
-        shared = "whitening" not in names and isinstance(names.get("pooling"), layers.GeM)
+        shared = "whitening" not in names and type(names.get("pooling")) is layers.GeM
         power = float(names["pooling"].p.numpy()) if shared and not names["pooling"].per_channel else 1.0
     pixels = keras.Input((None, None, 3), name="images")
     return keras.Model(pixels, layers.MultiScale(model, scales, power, name="scales")(pixels), name="descriptor")
@@ -124,10 +150,10 @@ def add_whitening(model: keras.Model, whitening: Whitening) -> keras.Model:
         )
     if any(layer.name == "whitening" for layer in model.layers):
         raise InputError("the network ends in a whitening already; one is enough.")
-    layer = keras.layers.Dense(len(whitening.projection), name="whitening", dtype="float32")
-    descriptors = keras.layers.UnitNormalization(name="whitened", dtype="float32")(layer(model.output))
-    layer.set_weights([whitening.projection.T, -whitening.projection @ whitening.mean])
-    return keras.Model(model.input, descriptors, name="descriptor")
+    whitened = _add_linear(model, len(whitening.projection), "zeros")
+    kernel, bias = whitening.projection.T, -whitening.projection @ whitening.mean
+    whitened.get_layer("whitening").set_weights([kernel, bias])
+    return whitened
 
 
 def freeze_through(model: keras.Model, name: str) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 from tfretrieval.errors import InputError
 from tfretrieval.extraction import Extractor
 from tfretrieval.mining.balanced import balanced_batches
+from tfretrieval.mining.positives import InstancePositives
 from tfretrieval.mining.tuples import mine_tuples
 from tfretrieval.training.config import TrainingConfig
 from tfretrieval.training.instances import TrainingData
@@ -60,7 +61,9 @@ def epoch_plan(data: TrainingData, config: TrainingConfig, epoch: int, extractor
     def describe(places: np.ndarray) -> np.ndarray:
         return extractor(data.split, data.rows[places], progress)
 
-    tuples = mine_tuples(data.labels, describe, config.queries, config.negatives, config.pool_size, rng)
+    tuples = mine_tuples(
+        data.labels, InstancePositives(data.labels), describe, rng, config.queries, config.negatives, config.pool_size
+    )
     per_batch = min(config.tuples, len(tuples))
     return data.rows[tuples[: steps * per_batch]].reshape(steps, -1)
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from tfretrieval.errors import InputError
-from tfretrieval.mining.tuples import draw_queries, hard_negatives, mine_tuples
+from tfretrieval.mining.positives import InstancePositives
+from tfretrieval.mining.tuples import hard_negatives, mine_tuples
 
 
 def random_units(count, dimension, seed=0):
@@ -76,26 +77,22 @@ def test_too_few_instances_name_the_flag_and_the_numbers():
         hard_negatives(pool[:1], labels[:1], pool, labels, 3)
 
 
-def test_a_positive_is_another_photo_of_the_querys_instance_and_any_can_be_drawn():
-    labels = np.array([5, 3, 5, 8, 3, 5, 5, 9])
-    drawn = {}
-    for seed in range(200):
-        queries, positives = draw_queries(labels, len(labels), np.random.default_rng(seed))
-        assert sorted(queries) == [0, 1, 2, 4, 5, 6]  # the photos with a match, each once
-        for query, positive in zip(queries.tolist(), positives.tolist(), strict=True):
-            assert query != positive and labels[query] == labels[positive]
-            drawn.setdefault(query, []).append(positive)
-    for query, positives in drawn.items():
-        others = [row for row in range(len(labels)) if labels[row] == labels[query] and row != query]
-        counts = [positives.count(row) for row in others]
-        assert min(counts) > 0.5 * len(positives) / len(others)  # every positive, about equally often
+@pytest.mark.parametrize("seed", range(3))
+def test_without_the_limit_negatives_are_the_nearest_photos_of_other_instances(seed):
+    rng = np.random.default_rng(seed)
+    pool, pool_labels = random_units(70, 5, seed), rng.integers(0, 6, 70)
+    queries, query_labels = random_units(300, 5, seed + 10), rng.integers(0, 7, 300)
+    found = hard_negatives(queries, query_labels, pool, pool_labels, 6, one_per_instance=False)
+    for query, label, rows in zip(queries, query_labels, found, strict=True):
+        others = np.flatnonzero(pool_labels != label)
+        expected = sorted(others, key=lambda row: -(pool[row] * query).sum())[:6]
+        assert rows.tolist() == expected
 
 
-def test_fewer_queries_are_drawn_without_repetition_and_all_can_be_drawn():
-    labels = np.repeat(np.arange(5), 4)
-    rounds = [draw_queries(labels, 7, np.random.default_rng(seed))[0].tolist() for seed in range(30)]
-    assert all(len(set(queries)) == 7 for queries in rounds)
-    assert set().union(*rounds) == set(range(20))
+def test_too_few_photos_of_other_instances_are_refused_without_the_limit():
+    pool, labels = random_units(6, 3), np.array([0, 0, 0, 0, 2, 2])
+    with pytest.raises(InputError, match=r"--negatives=3 hard negatives are .* 6 photos has 2 photos of other"):
+        hard_negatives(pool[:1], labels[:1], pool, labels, 3, one_per_instance=False)
 
 
 def training_set():
@@ -103,9 +100,22 @@ def training_set():
     return labels, random_units(60, 5, 3)
 
 
+def mine(labels, describe, queries, negatives, pool_size, seed):
+    rng = np.random.default_rng(seed)
+    return mine_tuples(labels, InstancePositives(labels), describe, rng, queries, negatives, pool_size)
+
+
+def test_fewer_queries_are_drawn_without_repetition_and_all_can_be_drawn():
+    labels = np.repeat(np.arange(5), 4)
+    vectors = random_units(20, 3)
+    rounds = [mine(labels, lambda rows: vectors[rows], 7, 1, 0, seed)[:, 0].tolist() for seed in range(30)]
+    assert all(len(set(queries)) == 7 for queries in rounds)
+    assert set().union(*rounds) == set(range(20))
+
+
 def test_tuples_are_query_positive_and_the_pools_hardest_negatives():
     labels, vectors = training_set()
-    tuples = mine_tuples(labels, lambda rows: vectors[rows], 12, 4, 0, np.random.default_rng(1))
+    tuples = mine(labels, lambda rows: vectors[rows], 12, 4, 0, 1)
     assert tuples.shape == (12, 6)
     assert (labels[tuples[:, 0]] == labels[tuples[:, 1]]).all() and (tuples[:, 0] != tuples[:, 1]).all()
     expected = brute_force(vectors[tuples[:, 0]], labels[tuples[:, 0]], vectors, labels, 4)
@@ -120,7 +130,7 @@ def test_a_smaller_pool_bounds_the_negatives_and_what_is_described():
         asked.append(rows)
         return vectors[rows]
 
-    tuples = mine_tuples(labels, describe, 8, 3, 25, np.random.default_rng(2))
+    tuples = mine(labels, describe, 8, 3, 25, 2)
     (rows,) = asked
     assert len(set(rows.tolist())) == len(rows) <= 8 + 25
     pool = np.setdiff1d(rows, tuples[:, 0])
@@ -134,22 +144,18 @@ def test_a_smaller_pool_bounds_the_negatives_and_what_is_described():
 
 def test_pool_of_another_draw_gives_other_negatives():
     labels, vectors = training_set()
-    first, second = (
-        mine_tuples(labels, lambda rows: vectors[rows], 0, 3, 30, np.random.default_rng(seed)) for seed in (1, 2)
-    )
+    first, second = (mine(labels, lambda rows: vectors[rows], 0, 3, 30, seed) for seed in (1, 2))
     assert len(first) == len(second) == 60  # 0 makes every photo with a positive a query
     assert first[np.argsort(first[:, 0]), 2:].tolist() != second[np.argsort(second[:, 0]), 2:].tolist()
 
 
 def test_equal_random_state_gives_equal_tuples():
     labels, vectors = training_set()
-    once, again = (
-        mine_tuples(labels, lambda rows: vectors[rows], 20, 3, 30, np.random.default_rng(7)) for _ in range(2)
-    )
+    once, again = (mine(labels, lambda rows: vectors[rows], 20, 3, 30, 7) for _ in range(2))
     np.testing.assert_array_equal(once, again)
 
 
 def test_a_pool_with_too_few_instances_is_refused():
     labels, vectors = training_set()
     with pytest.raises(InputError, match="--negatives=9"):
-        mine_tuples(labels, lambda rows: vectors[rows], 5, 9, 4, np.random.default_rng(0))
+        mine(labels, lambda rows: vectors[rows], 5, 9, 4, 0)
