@@ -136,10 +136,10 @@ class RandomColour(keras.layers.Layer):
         super().__init__(dtype="float32", **kwargs)
         self.how = how
 
-    def call(self, photos, seed):
-        """Varies the photos; `seed` is a `StatelessSeed` (or any Keras seed)."""
+    def call(self, photos, seed, share=None):
+        """Varies the photos; see `vary_colours` for the arguments."""
         how, count = self.how, ops.shape(photos)[0]
-        draws = keras.random.uniform((4, count, 1, 1), -1.0, 1.0, seed=seed)
+        draws = _draws((4, count, 1, 1), -1.0, seed, share)
         luma = ops.array([[0.299, 0.587, 0.114]], "float32")
         saturation = 1 + how.saturation * draws[0]
         saturate = saturation * ops.eye(3) + (1 - saturation) * ops.matmul(ops.ones((3, 1)), luma)
@@ -151,6 +151,15 @@ class RandomColour(keras.layers.Layer):
         varied = ops.matmul(flat, ops.transpose(contrast * matrix, (0, 2, 1))) + (1 - contrast) * mean
         varied = ops.clip((1 + how.brightness * draws[3]) * varied, 0, 255)
         return ops.reshape(varied, ops.shape(photos))
+
+
+def _draws(shape: tuple, least: float, seed, share: tuple[int, int] | None):
+    """Draws numbers in [least, 1) for each photo (axis 1); for a worker's share, those of the whole batch's photos."""
+    if share is None:
+        return keras.random.uniform(shape, least, 1.0, seed=seed)
+    worker, workers = share
+    kinds, count, *rest = shape
+    return keras.random.uniform((kinds, count * workers, *rest), least, 1.0, seed=seed)[:, worker::workers]
 
 
 def _hue_rotation(angle):
@@ -173,10 +182,10 @@ class RandomErasing(keras.layers.Layer):
         super().__init__(dtype="float32", **kwargs)
         self.share = share
 
-    def call(self, photos, seed):
-        """Erases; `seed` is a `StatelessSeed` (or any Keras seed)."""
+    def call(self, photos, seed, share=None):
+        """Erases; see `vary_colours` for the arguments."""
         count, height, width, _ = ops.shape(photos)
-        draws = keras.random.uniform((5, count, 1), seed=seed)
+        draws = _draws((5, count, 1), 0.0, seed, share)
         side, stretch = ops.sqrt(0.02 + 0.23 * draws[0]), ops.exp((2 * draws[1] - 1) * 0.5 * math.log(2.5))
 
         def inside(length, part, where):
@@ -200,18 +209,22 @@ def colour_layers(how: Augmentation) -> list[keras.layers.Layer]:
     return layers
 
 
-def vary_colours(photos: tf.Tensor, layers: list[keras.layers.Layer], seed: tf.Tensor) -> tf.Tensor:
+def vary_colours(
+    photos: tf.Tensor, layers: list[keras.layers.Layer], seed: tf.Tensor, share: tuple[int, int] | None = None
+) -> tf.Tensor:
     """Applies colour layers to a batch, each photo with its own draw.
 
     Args:
         photos: [N, H, W, 3] in [0, 255].
         layers: what `colour_layers` returned.
         seed: int [2].
+        share: (worker, workers) when these are photos `worker`, `worker + workers`, ... of a batch that workers of
+            equal shares make together; each then gets the colours that it gets in the whole batch.
 
     Returns:
         float32 [N, H, W, 3] in [0, 255].
     """
     photos, seeds = tf.cast(photos, tf.float32), StatelessSeed(seed)
     for layer in layers:
-        photos = layer(photos, seed=seeds)
+        photos = layer(photos, seed=seeds, share=share)
     return photos

@@ -7,6 +7,7 @@ from tfretrieval.data import augmentation
 from tfretrieval.data.augmentation import Augmentation
 from tfretrieval.data.parallel import CORES, steady
 from tfretrieval.data.photo_store import PhotoStore
+from tfretrieval.errors import InputError
 
 
 def training_batches(
@@ -21,8 +22,8 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Makes the batches of one epoch.
 
-    A photo's view depends on (seed, step, place in the batch) alone, whatever the number of workers; its colours on
-    (seed, step, worker, workers). So starting at a later step gives the same pixels.
+    A photo's pixels depend on (seed, step, place in the batch) alone, whatever the number of workers and the step that
+    is begun with.
 
     Args:
         store: the photos.
@@ -32,12 +33,17 @@ def training_batches(
         seed: two integers that name the run and the epoch.
         first_step: line of the plan to begin with.
         worker: number of this worker; it makes photos `worker`, `worker + workers`, ... of every batch.
-        workers: how many workers share each batch.
+        workers: how many workers share each batch, equally.
 
     Returns:
         A dataset of (step int64 scalar, photos float32 [B / workers, size, size, 3] in [0, 255]).
+
+    Raises:
+        InputError: the batch cannot be shared equally.
     """
     steps, batch = plan.shape
+    if batch % workers:
+        raise InputError(f"a batch of {batch} photos is shared by {workers} workers; a multiple of these is wanted.")
     base = tf.random.experimental.stateless_fold_in(tf.constant(seed, tf.int32), 1)
     layers = augmentation.colour_layers(how)
     places = np.arange(worker, batch, workers)
@@ -50,8 +56,8 @@ def training_batches(
         return tf.ensure_shape(tf.numpy_function(cut, [store.photo(row), matrix], tf.uint8), [size, size, 3])
 
     def colour(step: tf.Tensor, photos: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        own_seed = tf.random.experimental.stateless_fold_in(base, -1 - step * workers - worker)
-        return step, augmentation.vary_colours(photos, layers, own_seed)
+        own_seed = tf.random.experimental.stateless_fold_in(base, -1 - step)
+        return step, augmentation.vary_colours(photos, layers, own_seed, (worker, workers))
 
     photos = tf.data.Dataset.from_tensor_slices((rows, matrices)).map(view, num_parallel_calls=CORES)
     batches = photos.batch(len(places), drop_remainder=True).enumerate(first_step)

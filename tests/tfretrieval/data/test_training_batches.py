@@ -8,6 +8,7 @@ from tfretrieval.data import augmentation
 from tfretrieval.data.augmentation import NO_AUGMENTATION, Augmentation
 from tfretrieval.data.photo_store import PhotoStore
 from tfretrieval.data.training_batches import training_batches
+from tfretrieval.errors import InputError
 
 SIZE = 20
 PLAN = np.random.default_rng(0).integers(0, 15, (5, 6))
@@ -81,13 +82,7 @@ def test_starting_after_the_last_step_gives_no_batch(store):
     assert list(training_batches(store, PLAN, SIZE, COLOURFUL, (3, 0), first_step=5)) == []
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        GEOMETRY,
-    ],
-    ids=["geometry"],
-)
+@pytest.mark.parametrize("how", [GEOMETRY, COLOURFUL], ids=["geometry", "colours"])
 @pytest.mark.parametrize("workers", [2, 3])
 def test_workers_together_give_the_pixels_of_one(store, how, workers):
     _, expected = pixels(store, PLAN, SIZE, how, (3, 0))
@@ -106,11 +101,9 @@ def test_a_worker_resumes_with_its_own_pixels(store):
     np.testing.assert_array_equal(resumed, expected[2:])
 
 
-def test_workers_draw_different_colours(store):
-    plan, how = np.full((2, 4), 7), dataclasses.replace(NO_AUGMENTATION, brightness=0.5)
-    shares = [pixels(store, plan, SIZE, how, (3, 0), worker=worker, workers=2)[1] for worker in range(2)]
-    photos = np.concatenate(shares).reshape(8, -1)
-    assert len({photo.tobytes() for photo in photos}) == 8
+def test_a_batch_that_workers_cannot_share_equally_is_refused(store):
+    with pytest.raises(InputError, match="a batch of 6 photos is shared by 4 workers"):
+        training_batches(store, PLAN, SIZE, GEOMETRY, (3, 0), workers=4)
 
 
 def test_the_views_are_those_of_their_own_draws(store):
