@@ -3,8 +3,11 @@
 import keras
 from keras import ops
 
+from tfretrieval.layers import masking
+from tfretrieval.layers.pooling import Pooling
 
-def gem(maps, p, epsilon: float = 1e-6):
+
+def gem(maps, p, epsilon: float = 1e-6, mask=None):
     """Generalised mean over the positions of feature maps.
 
     f_k = (mean_x max(x_k, epsilon)^p_k)^(1/p_k); p = 1 is the average (SPoC), p -> infinity the maximum (MAC).
@@ -14,23 +17,27 @@ def gem(maps, p, epsilon: float = 1e-6):
     overflows or underflows as a whole at large p.
 
     Args:
-        maps: float [N, H, W, C], activations, expected non-negative.
+        maps: float [N, H, W, C] or [N, T, C], activations, expected non-negative.
         p: float [] or [C], > 0.
         epsilon: smaller activations are raised to this before the power.
+        mask: bool [N, H, W] or [N, T], true where a position counts.
 
     Returns:
-        float32 [N, C].
+        float32 [N, C]; zeros where no position counts.
     """
-    maps = ops.maximum(ops.cast(maps, "float32"), epsilon)
+    maps, mask = masking.prepare(maps, mask)
+    axes = masking.position_axes(maps)
+    maps = ops.maximum(maps, epsilon)
     # The maximum only rescales: the result does not depend on it, so its gradient is zero in exact arithmetic.
-    largest = ops.stop_gradient(ops.max(maps, axis=(1, 2), keepdims=True))
-    mean = ops.mean(ops.exp(p * ops.log(maps / largest)), axis=(1, 2))
-    return ops.squeeze(largest, (1, 2)) * ops.exp(ops.log(mean) / p)
+    largest = ops.stop_gradient(ops.max(maps, axis=axes, keepdims=True))
+    # The position of the maximum has the power 1, so a mean below 1e-30 is that of a row without any position.
+    mean = ops.maximum(masking.mean(ops.exp(p * ops.log(maps / largest)), mask), 1e-30)
+    return masking.zero_empty(ops.squeeze(largest, axes) * ops.exp(ops.log(mean) / p), mask)
 
 
 @keras.saving.register_keras_serializable(package="tfretrieval")
-class GeM(keras.layers.Layer):
-    """Generalised-mean pooling of feature maps, [N, H, W, C] -> [N, C]; see `gem`.
+class GeM(Pooling):
+    """Generalised-mean pooling of feature maps or tokens, [N, H, W, C] or [N, T, C] -> [N, C]; see `gem`.
 
     The weights of the exponent p are named "p", by which training gives them their own learning rate.
 
@@ -50,9 +57,8 @@ class GeM(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         if not p > 0:
-            raise ValueError(f"GeM's exponent p is {p}; more than 0 is wanted.")
+            raise ValueError(f"{type(self).__name__}'s exponent p is {p}; more than 0 is wanted.")
         self.initial_p, self.per_channel, self.trainable_p, self.epsilon = float(p), per_channel, trainable_p, epsilon
-        self.input_spec = keras.layers.InputSpec(ndim=4)
 
     def build(self, input_shape):
         """Makes the exponent: float32 [] or [C]."""
@@ -65,13 +71,9 @@ class GeM(keras.layers.Layer):
             autocast=False,  # a half-precision exponent would move the pooled value by more than a training step does
         )
 
-    def call(self, inputs):
-        """Pools [N, H, W, C] to [N, C], float32 whatever the policy: what follows is normalisation."""
-        return gem(inputs, ops.convert_to_tensor(self.p), self.epsilon)
-
-    def compute_output_spec(self, inputs):
-        """Returns the output's shape and dtype."""
-        return keras.KerasTensor((inputs.shape[0], inputs.shape[-1]), dtype="float32")
+    def pool(self, maps, mask):
+        """Returns the generalised means."""
+        return gem(maps, ops.convert_to_tensor(self.p), self.epsilon, mask)
 
     def get_config(self):
         """Returns the arguments that make an equal layer."""

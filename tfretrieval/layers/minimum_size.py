@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from tfretrieval.layers import sizes
+
 SIDE = 32
 
 
@@ -21,7 +23,9 @@ def repeat_edges(photos, side: int = SIDE):
     """
     for axis in (1, 2):
         length = ops.shape(photos)[axis]
-        photos = ops.take(photos, ops.minimum(ops.arange(ops.maximum(length, side)), length - 1), axis=axis)
+        numbers = sizes.numbers(length)
+        places = numbers.minimum(numbers.arange(numbers.maximum(length, side)), length - 1)
+        photos = ops.take(photos, places, axis=axis)
     return photos
 
 
@@ -40,6 +44,8 @@ class MinimumSize(keras.layers.Layer):
     def call(self, inputs):
         """Returns the photos, at least `side` pixels high and wide."""
         height, width = ops.shape(inputs)[1:3]
+        if isinstance(height, int) and isinstance(width, int):  # known sizes need no branch in the graph
+            return inputs if min(height, width) >= self.side else repeat_edges(inputs, self.side)
         large = ops.logical_and(ops.convert_to_tensor(height) >= self.side, ops.convert_to_tensor(width) >= self.side)
         return ops.cond(large, lambda: inputs, lambda: repeat_edges(inputs, self.side))
 

@@ -53,3 +53,29 @@ def test_saved_in_a_model_it_loads_without_custom_objects(tmp_path):
 def test_unknown_mode_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="'pytorch' is unknown; one of tf, torch, caffe, none"):
         InputScaling("pytorch")
+
+
+def test_a_mean_and_deviation_of_ones_own_are_used_and_saved(tmp_path):
+    mean, std = (0.5, 0.4, 0.25), (0.5, 0.25, 0.2)
+    inputs = keras.Input((None, None, 3))
+    keras.Model(inputs, InputScaling("torch", mean, std)(inputs)).save(tmp_path / "model.keras")
+    expected = (random_pixels() / 255.0 - np.array(mean)) / np.array(std)
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(random_pixels()), expected, atol=1e-5)
+
+
+def test_layers_saved_before_there_was_a_mean_load_as_they_were():
+    config = InputScaling("torch").get_config()
+    older = {name: value for name, value in config.items() if name not in ("mean", "std")}
+    np.testing.assert_array_equal(
+        InputScaling.from_config(older)(random_pixels()), scale_pixels(random_pixels(), "torch")
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "given"),
+    [("caffe", {"mean": (1, 2, 3)}), ("torch", {"mean": (1, 2)}), ("torch", {"std": (1, 0, 1)})],
+)
+def test_a_mean_or_deviation_that_cannot_be_used_is_refused(mode, given):
+    with pytest.raises(ValueError, match="three numbers with 'torch' are wanted"):
+        InputScaling(mode, **given)
