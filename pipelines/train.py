@@ -9,6 +9,7 @@ from pipelines import script
 from tfretrieval import console
 from tfretrieval.data.augmentation import Augmentation
 from tfretrieval.data.record_set import RecordSet
+from tfretrieval.models.attention import AttentionConfig
 from tfretrieval.models.descriptor import DescriptorConfig
 from tfretrieval.training.config import TrainingConfig
 from tfretrieval.training.train import train
@@ -19,14 +20,16 @@ flags.DEFINE_string("records", None, "Directory that pipelines.make_records wrot
 flags.DEFINE_string("output", None, "Run directory to write.", required=True)
 flags.DEFINE_boolean("resume", False, "Continue the run in --output, to the same weights as if it had never stopped.")
 flags.DEFINE_boolean("verify_records", False, "Compare the shards' SHA-256 with dataset.json first.")
-script.define_flags(DescriptorConfig)
+script.define_flags(DescriptorConfig, skip=("attention",))
+script.define_flags(AttentionConfig)
 script.define_flags(TrainingConfig)
 script.define_flags(Augmentation)
 
 
 def main() -> None:
     """Trains and prints where the run is."""
-    descriptor, config = script.from_flags(DescriptorConfig), script.from_flags(TrainingConfig)
+    descriptor = script.from_flags(DescriptorConfig, attention=script.from_flags(AttentionConfig))
+    config = script.from_flags(TrainingConfig)
     augmentation = script.from_flags(Augmentation)
     records = RecordSet.load(FLAGS.records)
     if FLAGS.verify_records:

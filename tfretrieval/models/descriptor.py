@@ -9,6 +9,7 @@ import keras
 
 from tfretrieval import backbones, layers
 from tfretrieval.errors import InputError
+from tfretrieval.models.attention import AttentionConfig, attend
 from tfretrieval.whitening import Whitening
 
 
@@ -23,6 +24,7 @@ class DescriptorConfig:
         p: initial exponent of the poolings that have one, > 0; the pooling's own default (3 for gem) when not given.
         p_per_channel: one exponent per channel.
         p_trainable: whether the exponent is learnt; the pooling's own default when not given.
+        attention: attention inside the backbone.
         whitening: dimension of the linear whitening layer; 0 for none.
         whitening_file: npz of pipelines.whiten that the whitening layer begins from; it is then trained with the rest.
     """
@@ -33,6 +35,7 @@ class DescriptorConfig:
     p: float | None = None
     p_per_channel: bool = False
     p_trainable: bool | None = None
+    attention: AttentionConfig = dataclasses.field(default_factory=AttentionConfig)
     whitening: int = 0
     whitening_file: str | None = None
 
@@ -43,7 +46,7 @@ class DescriptorConfig:
 
 
 def build_descriptor(config: DescriptorConfig) -> keras.Model:
-    """Builds a descriptor network: input scaling, backbone, pooling, L2, and optionally linear whitening, L2.
+    """Builds a descriptor network: input scaling, backbone (with attention), pooling, L2; optionally whitening, L2.
 
     Photos of fewer than 32 pixels are enlarged by repeating their edges. With a whitening file, a pooled dimension that
     is not the file's is refused, and the layer is the one that `add_whitening` appends.
@@ -67,6 +70,7 @@ def build_descriptor(config: DescriptorConfig) -> keras.Model:
         raise InputError("--whitening and --whitening_file are given; the file says the dimension, one is wanted.")
     pooling = _pooling(config)
     backbone = backbones.build_backbone(config.backbone, config.weights)
+    backbone = attend(backbone, backbones.BACKBONES[config.backbone].stages, config.attention)
     scaling = backbones.BACKBONES[config.backbone].scaling
     pixels = keras.Input((None, None, 3), name="images")
     maps = backbone(layers.MinimumSize(name="minimum_size")(layers.InputScaling(scaling, name="input_scaling")(pixels)))
@@ -157,7 +161,7 @@ def add_whitening(model: keras.Model, whitening: Whitening) -> keras.Model:
 
 
 def freeze_through(model: keras.Model, name: str) -> None:
-    """Makes the backbone's layers up to and including the named one untrainable.
+    """Makes the backbone's layers up to and including the named one untrainable; attention stays trainable.
 
     Args:
         model: a network of `build_descriptor`.
@@ -171,7 +175,7 @@ def freeze_through(model: keras.Model, name: str) -> None:
     if name not in names:
         raise InputError(f"--freeze_through={name} is not a layer of the backbone; its layers are {', '.join(names)}.")
     for layer in backbone.layers[: names.index(name) + 1]:
-        layer.trainable = False
+        layer.trainable = layer.name.startswith("attention")
 
 
 def load_descriptor(path: str | Path) -> keras.Model:

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 import zipfile
@@ -8,8 +9,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfretrieval import layers
 from tfretrieval.errors import InputError
-from tfretrieval.models.descriptor import DescriptorConfig, build_descriptor, load_descriptor
+from tfretrieval.models.attention import AttentionConfig
+from tfretrieval.models.descriptor import (
+    DescriptorConfig,
+    add_scales,
+    build_descriptor,
+    freeze_through,
+    load_descriptor,
+)
+from tfretrieval.whitening import Whitening
 
 ROOT = Path(__file__).resolve().parents[3]
 BACKBONE = "mobilenet_v2_0.35"
@@ -88,6 +98,66 @@ def test_exponent_options_reach_the_pooling_layer():
     np.testing.assert_array_equal(pooling.p.numpy(), np.float32(2.5))
 
 
+@pytest.mark.parametrize("pooling", layers.POOLINGS)
+def test_every_pooling_gives_unit_descriptors_of_any_size(pooling):
+    model = build_descriptor(DescriptorConfig(backbone="small_resnet", pooling=pooling))
+    for size in ((64, 96), (112, 80)):
+        np.testing.assert_allclose(np.linalg.norm(model(photos(2, *size)), axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "changes", "flag"),
+    [("spoc", {"p": 2.0}, "--p was"), ("mac", {"p_per_channel": True}, "--p_per_channel was"),
+     ("rmac", {"p_trainable": False}, "--p_trainable was")],
+)  # fmt: skip
+def test_an_exponent_that_a_pooling_has_not_is_refused(pooling, changes, flag):
+    with pytest.raises(InputError, match=f"{flag} given, and --pooling={pooling} has no such exponent"):
+        build_descriptor(DescriptorConfig(backbone="small_resnet", pooling=pooling, **changes))
+
+
+def test_a_fixed_exponent_is_not_trained():
+    model = build_descriptor(DescriptorConfig(backbone="small_resnet", p=4.0, p_trainable=False))
+    assert not any(variable.name == "p" for variable in model.trainable_variables)
+    assert float(model.get_layer("pooling").p.numpy()) == 4.0
+
+
+@pytest.mark.parametrize("attention", ["agem", "second_order"])
+def test_attention_is_part_of_the_network_its_file_and_its_training(attention, tmp_path):
+    config = DescriptorConfig(backbone=BACKBONE, attention=AttentionConfig(attention))
+    model = build_descriptor(config)
+    freeze_through(model, "block_14_add")
+    trained = [variable.path for variable in model.trainable_variables]
+    assert any(path.startswith("attention") for path in trained)
+    assert not any(path.startswith(("block_3_", "block_14_expand")) for path in trained)
+    model.save(tmp_path / "model.keras")
+    pixels = photos(2, 70, 50)
+    np.testing.assert_allclose(load_descriptor(tmp_path / "model.keras")(pixels), model(pixels), atol=1e-6)
+
+
+def test_a_whitening_file_gives_the_first_weights_of_a_trained_layer(network, tmp_path):
+    rng = np.random.default_rng(0)
+    whitening = Whitening(rng.normal(size=1280).astype(np.float32), rng.normal(size=(6, 1280)).astype(np.float32))
+    whitening.save(tmp_path / "whitening.npz")
+    keras.utils.set_random_seed(0)
+    model = build_descriptor(DescriptorConfig(backbone=BACKBONE, whitening_file=str(tmp_path / "whitening.npz")))
+    assert any("whitening" in variable.path for variable in model.trainable_variables)
+    pixels = photos(3, 40, 40)
+    np.testing.assert_allclose(model(pixels), whitening.apply(np.asarray(network(pixels))), atol=1e-5)
+
+
+def test_the_power_over_scales_is_the_learnt_exponent_only_where_the_papers_code_takes_it():
+    made = {
+        "gem": DescriptorConfig(backbone="small_resnet", p=2.5),
+        "per channel": DescriptorConfig(backbone="small_resnet", p_per_channel=True),
+        "whitened": DescriptorConfig(backbone="small_resnet", whitening=8),
+        "regional": DescriptorConfig(backbone="small_resnet", pooling="regional_gem"),
+        "spoc": DescriptorConfig(backbone="small_resnet", pooling="spoc"),
+    }
+    powers = {name: add_scales(build_descriptor(c), (1.0, 0.5)).get_layer("scales").power for name, c in made.items()}
+    assert powers == {"gem": 2.5, "per channel": 1.0, "whitened": 1.0, "regional": 1.0, "spoc": 1.0}
+    assert add_scales(build_descriptor(made["gem"]), (1.0,), math.inf).get_layer("scales").power == math.inf
+
+
 def test_scaling_is_the_backbones():
     model = build_descriptor(DescriptorConfig(backbone="vgg16"))
     assert model.get_layer("input_scaling").mode == "caffe"
@@ -116,7 +186,7 @@ def test_load_descriptor_gives_the_same_descriptors(backbone, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"pooling": "mean"}, "--pooling=mean is unknown; one of gem is wanted."),
+        ({"pooling": "mean"}, "--pooling=mean is unknown; one of gem, spoc, mac"),
         ({"p": 0.0}, "--p=0.0; an exponent of more than 0 is wanted."),
         ({"p": float("nan")}, "--p=nan; an exponent of more than 0 is wanted."),
         ({"whitening": -1}, "--whitening=-1; a dimension, or 0 for no whitening, is wanted."),
