@@ -1,5 +1,6 @@
 # make quickstart   photos -> records -> training -> SavedModel -> server -> descriptors -> evaluation -> page
 # make test         the test suite            make lint   format, rules, docstrings
+# make test-tfa     compares losses with tensorflow-addons, which gets an environment of its own; needs Python 3.11
 # make peers        installs PyTorch and JAX too, for the tests that compare with them and for pipelines.import_torch
 # PYTHON=python3.13 chooses the interpreter (3.11 to 3.13); each has an environment of its own.
 SHELL := /bin/sh
@@ -13,6 +14,9 @@ checksum = $(shell cat $(1) | cksum | cut -d' ' -f1)
 RUN_READY := $(VENV)/.ready-$(call checksum,requirements.txt)
 DEV_READY := $(VENV)/.ready-dev-$(call checksum,requirements.txt requirements-dev.txt)
 PEERS_READY := $(VENV)/.ready-peers-$(call checksum,requirements.txt requirements-dev.txt requirements-peers.txt)
+TFA_PYTHON ?= python3.11
+TFA_VENV := .venv-tfa
+TFA_READY := $(TFA_VENV)/.ready-$(call checksum,requirements-tfa.txt)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 PHOTOS ?=
@@ -22,7 +26,7 @@ QUICKSTART_OUTPUT ?= runs/quickstart
 QUICKSTART_FLAGS ?=
 PYTEST_FLAGS ?=
 
-.PHONY: quickstart test lint format peers bench clean
+.PHONY: quickstart test test-tfa lint format peers bench clean
 
 quickstart: $(RUN_READY)
 	@$(BIN)/python -m pipelines.quickstart --output="$(QUICKSTART_OUTPUT)" $(if $(PHOTOS),--photos="$(PHOTOS)") \
@@ -30,6 +34,9 @@ quickstart: $(RUN_READY)
 
 test: $(DEV_READY)
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+test-tfa: $(DEV_READY) $(TFA_READY)
+	@$(BIN)/python -m pytest -m slow tests/tfretrieval/losses/test_tfa.py $(PYTEST_FLAGS)
 
 lint: $(DEV_READY)
 	@$(BIN)/ruff format --check .
@@ -65,6 +72,14 @@ $(DEV_READY): $(RUN_READY)
 $(PEERS_READY): $(DEV_READY)
 	@echo "installing requirements-peers.txt"
 	@$(PIP) -r requirements.txt -r requirements-dev.txt -r requirements-peers.txt
+	@touch $@
+
+$(TFA_READY):
+	@if ! $(TFA_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then \
+		echo "error: TFA_PYTHON=$(TFA_PYTHON) is not Python 3.11, the newest that tensorflow-addons 0.23 runs on" >&2; exit 2; fi
+	@echo "installing requirements-tfa.txt in $(TFA_VENV)"
+	@test -x $(TFA_VENV)/bin/python || $(TFA_PYTHON) -m venv $(TFA_VENV) || { rm -rf $(TFA_VENV); exit 2; }
+	@$(TFA_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-tfa.txt
 	@touch $@
 
 clean:

@@ -8,7 +8,7 @@ from tfretrieval.losses import pairs
 ALPHA, BETA, BASE, EPSILON = 2.0, 50.0, 0.5, 0.1
 
 
-def multi_similarity(descriptors, labels, alpha=ALPHA, beta=BETA, base=BASE, epsilon=EPSILON):
+def multi_similarity(descriptors, labels, alpha=ALPHA, beta=BETA, base=BASE, epsilon=EPSILON, memory=None):
     """Multi-similarity loss.
 
     L_i = 1/alpha log(1 + sum_p exp(-alpha (s_ip - base))) + 1/beta log(1 + sum_n exp(beta (s_in - base))),
@@ -23,12 +23,13 @@ def multi_similarity(descriptors, labels, alpha=ALPHA, beta=BETA, base=BASE, eps
         beta: sharpness over non-matches, > 0.
         base: similarity around which pairs count, in [-1, 1].
         epsilon: slack of the mining.
+        memory: a `pairs.Memory`: earlier photos to compare with too.
 
     Returns:
         float32 scalar, the mean over photos.
     """
-    similarity = pairs.similarities(descriptors)
-    matching, other = pairs.pair_masks(labels)
+    similarity = pairs.similarities(descriptors, memory)
+    matching, other = pairs.pair_masks(labels, memory)
     least_match = ops.min(ops.where(matching > 0, similarity, 2.0), axis=1, keepdims=True)
     most_other = ops.max(ops.where(other > 0, similarity, -2.0), axis=1, keepdims=True)
     kept = matching * ops.cast(similarity < most_other + epsilon, "float32")
@@ -53,9 +54,9 @@ class MultiSimilarity(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
         self.alpha, self.beta, self.base, self.epsilon = alpha, beta, base, epsilon
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true, y_pred, memory: pairs.Memory | None = None):
         """Returns the batch's loss, float32 scalar."""
-        return multi_similarity(y_pred, y_true, self.alpha, self.beta, self.base, self.epsilon)
+        return multi_similarity(y_pred, y_true, self.alpha, self.beta, self.base, self.epsilon, memory)
 
     def get_config(self):
         """Returns the arguments that make an equal loss."""

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from tfretrieval.losses import classification
+
 SCALE, SMOOTHING = 16.0, 0.1
 
 
@@ -23,19 +25,15 @@ def norm_softmax(descriptors, labels, class_weights, scale: float = SCALE, smoot
     Returns:
         float32 scalar, the mean over photos.
     """
-    descriptors = ops.cast(descriptors, "float32")
-    cosines = ops.matmul(descriptors, ops.transpose(ops.normalize(class_weights, axis=-1)))
+    cosines = classification.cosines(descriptors, class_weights)
     classes = ops.shape(class_weights)[0]
     wanted = (1 - smoothing) * ops.one_hot(labels, classes) + smoothing / classes
     return ops.mean(ops.categorical_crossentropy(wanted, scale * cosines, from_logits=True))
 
 
 @keras.saving.register_keras_serializable(package="tfretrieval")
-class NormSoftmax(keras.losses.Loss):
-    """Keras loss of `norm_softmax`; `y_true` is labels [B], `y_pred` descriptors [B, D].
-
-    The class weights are the loss's own variables: training moves and checkpoints them, and the export has none of
-    them. `build` makes them.
+class NormSoftmax(classification.ClassificationLoss):
+    """Keras loss of `norm_softmax`; `y_true` is labels [B], `y_pred` descriptors [B, D]; class weights are its own.
 
     Args:
         scale: see `norm_softmax`.
@@ -45,18 +43,6 @@ class NormSoftmax(keras.losses.Loss):
     def __init__(self, scale: float = SCALE, smoothing: float = SMOOTHING, name: str = "norm_softmax", **kwargs):
         super().__init__(name=name, **kwargs)
         self.scale, self.smoothing = scale, smoothing
-        self.trainable_variables: list[keras.Variable] = []
-
-    def build(self, instances: int, dimension: int, seed: int) -> None:
-        """Makes the class weights.
-
-        Args:
-            instances: number of classes C.
-            dimension: of the descriptors, D.
-            seed: of their random directions.
-        """
-        start = keras.random.normal((instances, dimension), seed=seed)
-        self.trainable_variables = [keras.Variable(ops.normalize(start, axis=-1), name="class_weights")]
 
     def call(self, y_true, y_pred):
         """Returns the batch's loss, float32 scalar."""

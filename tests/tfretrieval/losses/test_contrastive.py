@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfretrieval.losses import BatchContrastive, TupleContrastive
-from tfretrieval.losses.contrastive import MARGIN, batch_contrastive, tuple_contrastive
+from tfretrieval.losses import BatchContrastive, DistanceContrastive, TupleContrastive, pairs
+from tfretrieval.losses.contrastive import MARGIN, MARGINS, batch_contrastive, tuple_contrastive
+
+from .checks import assert_is_the_loop
 
 
 def random_units(*shape, seed=0):
@@ -68,6 +70,63 @@ def test_tuple_loss_by_hand():
 def test_batch_loss_equals_the_loop(margin):
     rows, labels = random_units(12, 3, seed=1), [0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 4, 4]
     np.testing.assert_allclose(batch_contrastive(rows, labels, margin), batch_loop(rows, labels, margin), rtol=1e-5)
+
+
+def options_loop(rows, labels, margin, positive_margin, average):
+    each = np.zeros((len(rows), len(rows)))
+    for i in range(len(rows)):
+        for j in range(len(rows)):
+            d = distance(rows[i], rows[j])
+            if labels[i] != labels[j]:
+                each[i, j] = max(0.0, margin - d) ** 2 / 2
+            elif i != j:
+                each[i, j] = max(0.0, d - positive_margin) ** 2 / 2
+    if average == "pairs":
+        return each.sum() / (len(rows) * (len(rows) - 1))
+    if average == "photos":
+        return each.sum() / len(rows)
+    same = np.equal.outer(labels, labels) & ~np.eye(len(rows), dtype=bool)
+    close = ~np.equal.outer(labels, labels) & (each > 0)
+    return each[same].mean() + each[close].mean()
+
+
+@pytest.mark.parametrize("average", ["kinds", "pairs", "photos"])
+@pytest.mark.parametrize("positive_margin", [0.0, 0.6])
+def test_batch_loss_with_its_options_equals_the_loop(average, positive_margin):
+    rows, labels = random_units(8, 3, seed=1), [0, 0, 0, 1, 1, 2, 2, 3]
+    options = (1.2, positive_margin, average)
+    # Distances are 2 - 2 cos, that of unit descriptors; so gradients are compared through the normalisation.
+    assert_is_the_loop(
+        lambda x: batch_contrastive(keras.ops.normalize(x), labels, *options),
+        lambda x: options_loop(x / np.linalg.norm(x, axis=1, keepdims=True), labels, *options),
+        rows,
+    )
+
+
+def test_photos_of_a_memory_count_as_those_of_the_batch():
+    rows, labels = random_units(8, 3, seed=1), np.array([0, 0, 0, 1, 1, 2, 2, 3])
+    whole, parts = options_loop(rows, labels, 1.2, 0.0, "photos"), 0.0
+    for part, rest in ((slice(0, 5), slice(5, 8)), (slice(5, 8), slice(0, 5))):
+        memory = pairs.Memory(rows[rest], labels[rest])
+        found = batch_contrastive(rows[part], labels[part], 1.2, average="photos", memory=memory)
+        parts += float(found) * len(rows[part])
+    assert parts / 8 == pytest.approx(whole, rel=1e-5)
+
+
+def test_an_unknown_average_is_refused():
+    with pytest.raises(ValueError, match="average='mean' is unknown; one of kinds, pairs, photos is wanted"):
+        BatchContrastive(average="mean")
+
+
+def test_given_distances_by_hand():
+    loss = DistanceContrastive(margin=1.0)
+    found = loss.call(np.array([1, 1, 0, 0]), np.array([0.0, 0.5, 0.25, 3.0]))
+    np.testing.assert_allclose(found, [0, 0.25, 0.5625, 0])
+    assert float(loss(np.array([1, 1, 0, 0]), np.array([0.0, 0.5, 0.25, 3.0]))) == pytest.approx(0.8125 / 4)
+
+
+def test_margins_are_those_of_the_paper():
+    assert MARGINS == {"alexnet": 0.7, "vgg16": 0.75, "resnet101": MARGIN}
 
 
 def test_batch_loss_is_finite_without_a_matching_and_without_a_non_matching_pair():

@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfretrieval.losses import BatchHardTriplet, TupleTriplet
+from tfretrieval.losses import BatchHardTriplet, TupleTriplet, pairs
 from tfretrieval.losses.triplet import MARGIN, batch_hard_triplet, tuple_triplet
+
+from .checks import assert_is_the_loop
 
 
 def random_units(*shape, seed=0):
@@ -53,6 +55,48 @@ def test_batch_hard_loss_equals_the_loop(margin, seed):
     rows, labels = random_units(12, 3, seed=seed), [0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 4, 4]
     expected = batch_hard_loop(rows, labels, margin)
     np.testing.assert_allclose(batch_hard_triplet(rows, labels, margin), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["L2", "angular"])
+def test_other_distances_equal_the_loops(metric):
+    of_squared = {"L2": np.sqrt, "angular": lambda value: value / 2}[metric]  # 1 - cos is half the squared distance
+
+    def tuples_loop(tuples):
+        units = tuples / np.linalg.norm(tuples, axis=-1, keepdims=True) if metric == "angular" else tuples
+        gaps = lambda q, p, n: of_squared(squared(q, p)) - of_squared(squared(q, n))  # noqa: E731
+        return [sum(max(0.0, gaps(q, p, n) + 0.4) for n in negatives) for q, p, *negatives in units]
+
+    assert_is_the_loop(lambda x: tuple_triplet(x, 0.4, metric), tuples_loop, random_units(3, 5, 4))
+    rows, losses = random_units(8, 4), []
+    for i in range(8):
+        matches, others = (
+            [of_squared(squared(rows[i], rows[j])) for j in range(8) if j != i and (j // 2 == i // 2) == same]
+            for same in (True, False)
+        )
+        losses.append(max(0.0, max(matches) - min(others) + 0.4))
+    found = batch_hard_triplet(rows, np.arange(8) // 2, 0.4, metric)
+    assert float(found) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_photos_without_both_kinds_of_pairs_count_only_on_request():
+    rows, labels = random_units(3, 4), [0, 0, 1]
+    to = [[squared(a, b) for b in rows] for a in rows]
+    losses = [to[0][1] - to[0][2] + 2, to[1][0] - to[1][2] + 2, 0 - min(to[2][0], to[2][1]) + 2]
+    assert float(batch_hard_triplet(rows, labels, 2.0)) == pytest.approx(np.mean(np.maximum(losses[:2], 0)), rel=1e-5)
+    every = float(batch_hard_triplet(rows, labels, 2.0, complete_only=False))
+    assert every == pytest.approx(np.mean(np.maximum(losses, 0)), rel=1e-5)
+
+
+def test_photos_of_a_memory_count_as_those_of_the_batch():
+    rows, labels = random_units(12, 3), np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 4, 4])
+    memory = pairs.Memory(np.concatenate([rows[9:], np.zeros((2, 3), np.float32)]), np.array([3, 4, 4, -1, -1]))
+    found = float(batch_hard_triplet(rows[:9], labels[:9], 1.0, memory=memory))
+    losses = []
+    for i in range(9):
+        matches = [squared(rows[i], rows[j]) for j in range(12) if j != i and labels[j] == labels[i]]
+        others = [squared(rows[i], rows[j]) for j in range(12) if labels[j] != labels[i]]
+        losses.append(max(0.0, max(matches) - min(others) + 1.0))
+    assert found == pytest.approx(np.mean(losses), rel=1e-5)
 
 
 def test_opposite_descriptors_count_with_the_largest_distance():
