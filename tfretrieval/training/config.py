@@ -10,6 +10,8 @@ from tfretrieval import losses
 from tfretrieval.errors import InputError
 
 SCHEDULES = ("constant", "cosine", "exponential")
+OPTIMIZERS = ("adam", "sgd")
+DECAY_KINDS = ("decoupled", "coupled")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +35,16 @@ class TrainingConfig:
         photos: photos K of each instance.
         epochs: passes; each begins with mining and ends with validation.
         steps: steps in an epoch of in-batch losses; 0 for as many as pass over all photos once.
-        learning_rate: Adam's learning rate at its highest.
-        p_multiplier: the learning rate of GeM's p over that of the network (10 in the GeM paper).
-        weight_decay: decoupled weight decay of the network; p has none.
+        optimizer: adam, or sgd with momentum 0.9 (what MAC was first fine-tuned with, Radenovic et al., ECCV 2016).
+        learning_rate: learning rate at its highest.
+        p_multiplier: the learning rate of the pooling's p over that of the network (10 in the GeM paper; 100 for one p
+            per channel in its PyTorch code).
+        whitening_multiplier: the learning rate of the whitening layer over that of the network.
+        attention_multiplier: the learning rate of the attention layers over that of the network.
+        weight_decay: weight decay of the network, attention and whitening; p and what a loss owns have none.
+        decay_kind: decoupled takes rate * decay * weight from each weight beside Adam's step (AdamW); coupled adds
+            decay * weight to its gradient (L2 regularisation, as the GeM paper's PyTorch code does).
+        decay_norms: whether weight decay is also of biases and of the scales and shifts of normalisation.
         schedule: of the learning rate; cosine falls to 0 at the last step.
         decay: exponential: the rate is multiplied by exp(-decay) each epoch.
         warmup: steps over which the rate rises from 0.
@@ -66,9 +75,14 @@ class TrainingConfig:
     photos: int = 4
     epochs: int = 10
     steps: int = 0
+    optimizer: str = dataclasses.field(default="adam", metadata={"choices": OPTIMIZERS})
     learning_rate: float = 1e-4
     p_multiplier: float = 10.0
+    whitening_multiplier: float = 1.0
+    attention_multiplier: float = 1.0
     weight_decay: float = 1e-6
+    decay_kind: str = dataclasses.field(default="decoupled", metadata={"choices": DECAY_KINDS})
+    decay_norms: bool = True
     schedule: str = dataclasses.field(default="cosine", metadata={"choices": SCHEDULES})
     decay: float = 0.01
     warmup: int = 20
@@ -88,14 +102,17 @@ class TrainingConfig:
                 raise InputError(f"--loss={name} is unknown; one of {', '.join(losses.LOSSES)} is wanted.")
         if len({name in losses.TUPLE_LOSSES for name in self.loss_names}) > 1:
             raise InputError(f"--loss={self.loss} joins losses over tuples and in batches; one kind is wanted.")
-        if self.schedule not in SCHEDULES:
-            raise InputError(f"--schedule={self.schedule} is unknown; one of {', '.join(SCHEDULES)} is wanted.")
+        for name, known in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS), ("decay_kind", DECAY_KINDS)):
+            if getattr(self, name) not in known:
+                raise InputError(f"--{name}={getattr(self, name)} is unknown; one of {', '.join(known)} is wanted.")
         least = {"image_size": 16, "tuples": 1, "negatives": 1, "instances": 2, "photos": 2, "epochs": 1}
         least |= {
             "checkpoint_steps": 1,
             "extraction_batch": 1,
             "learning_rate": 0.0,
             "p_multiplier": 0.0,
+            "whitening_multiplier": 0.0,
+            "attention_multiplier": 0.0,
             "loss_learning_rate": 0.0,
         }
         least |= {"weight_decay": 0.0, "decay": 0.0}

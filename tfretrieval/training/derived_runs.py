@@ -29,7 +29,8 @@ def write_whitened_run(
         which: its network: "best", "last" or "untrained".
         samples: the descriptors that the whitening was fitted to.
         whitening: the whitening.
-        output: the directory of the new run, which holds `best.keras`, `whitening.npz` and `run.json`.
+        output: the directory of the new run, which holds `best.keras`, `whitening.npz` and `run.json`, where
+            "whitening" has the facts of the fit.
         flags: what to note in `run.json`.
 
     Raises:
@@ -43,7 +44,8 @@ def write_whitened_run(
             f"with --model={run.path} --which={which}."
         )
     extra = {"network": own, "whitening_samples": samples.meta.get("data", {}).get("records")}
-    with _derived(run, output, flags, extra) as (partial, _):
+    with _derived(run, output, flags, extra) as (partial, description):
+        description["whitening"] = whitening.facts
         whitening.save(partial / "whitening.npz")
         add_whitening(model, whitening).save(partial / "best.keras")
     return RunDirectory.load(output)

@@ -20,11 +20,12 @@ class Summaries:
     """Writes TensorBoard events of one run.
 
     Args:
-        directory: where the event files go; an earlier session's files stay beside the new one.
+        directory: where the event files go; an earlier session's files stay beside the new one. None writes nothing.
     """
 
-    def __init__(self, directory: Path):
-        self._writer = tf.summary.create_file_writer(str(directory))
+    def __init__(self, directory: Path | None):
+        make = tf.summary.create_noop_writer
+        self._writer = make() if directory is None else tf.summary.create_file_writer(str(directory))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes one point of each named curve."""

@@ -12,6 +12,7 @@ from tfretrieval.data.record_set import RecordSet
 from tfretrieval.models.descriptor import DescriptorConfig, build_descriptor, freeze_through
 from tfretrieval.training.config import TrainingConfig
 from tfretrieval.training.instances import TrainingData, divide
+from tfretrieval.training.parameters import group_lines
 from tfretrieval.training.plans import batch_size, steps_per_epoch
 from tfretrieval.training.run_directory import RunDirectory
 from tfretrieval.training.trainer import Trainer
@@ -53,9 +54,12 @@ def train(
     if config.freeze_through:
         freeze_through(model, config.freeze_through)
     run = RunDirectory.create(output, _description(records, descriptor, config, flags), resume)
+    trainer = Trainer(model, data, config, augmentation, run)
     _tell(data, config, model, steps)
-    history = Trainer(model, data, config, augmentation, run).fit()
-    return run, history
+    console.say(f"{config.optimizer}, learning rate {config.learning_rate:g} at its highest:")
+    for line in group_lines(trainer.groups):
+        console.say(f"  {line}")
+    return run, trainer.fit()
 
 
 def _description(

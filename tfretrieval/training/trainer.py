@@ -18,6 +18,7 @@ from tfretrieval.training import parameters, plans, summaries
 from tfretrieval.training.averaging import WeightAverage
 from tfretrieval.training.checkpoints import Checkpoints, Progress
 from tfretrieval.training.config import TrainingConfig
+from tfretrieval.training.distribution import Distribution
 from tfretrieval.training.instances import TrainingData
 from tfretrieval.training.run_directory import RunDirectory
 from tfretrieval.training.validation import validate
@@ -36,11 +37,13 @@ class Trainer:
         augmentation: how photos are varied.
         run: where results go.
         bar: makes progress bars, as `console.progress` does.
+        distribution: where it runs; the network must have been made in its scope.
 
     Attributes:
-        step: one step of the optimiser: float32 photos [B, S, S, 3], int64 labels [B] and the step's number as an int
-            scalar -> the loss, float32 scalar.
+        step: one step of the optimiser: photos of `Distribution.batches` (float32 [B, S, S, 3] on one device), int64
+            labels [B] and the step's number as an int scalar -> the loss, float32 scalar.
         steps: steps in an epoch.
+        groups: the variables by role, with their optimisers.
     """
 
     def __init__(
@@ -51,23 +54,25 @@ class Trainer:
         augmentation: Augmentation,
         run: RunDirectory,
         bar: Callable = console.progress,
+        distribution: Distribution | None = None,
     ):
         self._model, self._data, self._config, self._run, self._bar = model, data, config, run, bar
-        self._augmentation = augmentation
+        self._augmentation, self._distribution = augmentation, distribution or Distribution()
         self.steps = plans.steps_per_epoch(data, config)
         self._labels = np.zeros(len(data.split), np.int64)
         instances, self._labels[data.rows] = np.unique(data.labels, return_inverse=True)
         self._loss = config.make_loss()
-        if hasattr(self._loss, "build"):
-            self._loss.build(len(instances), int(model.output_shape[-1]), config.seed)
-        self._groups = parameters.parameter_groups(model, self._loss, config)
-        self._average = WeightAverage(model, config.average, config.initial_share)
-        optimizers = [variable for group in self._groups for variable in group.optimizer.variables]
-        owned = getattr(self._loss, "trainable_variables", [])
+        with self._distribution.scope():
+            if hasattr(self._loss, "build"):
+                self._loss.build(len(instances), int(model.output_shape[-1]), config.seed)
+            self.groups = parameters.parameter_groups(model, self._loss, config)
+            self._average = WeightAverage(model, config.average, config.initial_share)
+        optimizers = [variable for group in self.groups for variable in group.optimizer.variables]
+        owned = getattr(self._loss, "variables", [])
         state = [*model.variables, *owned, *optimizers, *self._average.variables]
         self._checkpoints = Checkpoints(run.checkpoints, state)
         self._extractor = Extractor(model, config.image_size, config.extraction_batch)
-        self._summaries = summaries.Summaries(run.tensorboard)
+        self._summaries = summaries.Summaries(run.tensorboard if self._distribution.is_chief else None)
         self.step = self._make_step()
 
     def fit(self) -> list[dict]:
@@ -80,6 +85,7 @@ class Trainer:
             InputError: the loss is no longer a finite number.
         """
         progress = self._checkpoints.restore()
+        self._distribution.barrier()  # all have read the same checkpoint before the chief writes the next
         if progress.epoch == 0 and progress.step == 0 and not self._run.model("untrained").is_file():
             self._save("untrained")
         if progress.epoch < self._config.epochs:
@@ -98,18 +104,23 @@ class Trainer:
         return PhotoStore(self._data.split, side, cache << 20, bar)
 
     def _make_step(self) -> Callable:
-        model, config, groups = self._model, self._config, self._groups
+        model, config, groups = self._model, self._config, self.groups
         variables = [variable for group in groups for variable in group.variables]
-        photos_per_tuple = 2 + config.negatives
+        photos_per_tuple, distribution = 2 + config.negatives, self._distribution
 
-        @tf.function(reduce_retracing=True)
-        def step(photos: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+        def replica_step(photos: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
-                descriptors = model(photos, training=config.train_statistics)
+                descriptors = distribution.gather(model(photos, training=config.train_statistics))
                 if config.uses_tuples:
                     descriptors = tf.reshape(descriptors, [-1, photos_per_tuple, descriptors.shape[-1]])
                 loss = self._loss(labels, descriptors)
-            parameters.apply_gradients(groups, tape.gradient(loss, [variable.value for variable in variables]))
+            gradients = tape.gradient(loss, [variable.value for variable in variables])
+            parameters.apply_gradients(groups, gradients, distribution.replicas)
+            return loss
+
+        @tf.function(reduce_retracing=True)
+        def step(photos, labels: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+            loss = distribution.run(replica_step, photos, labels)
             self._average.update(number)
             return loss
 
@@ -119,38 +130,51 @@ class Trainer:
         """Trains the rest of an epoch and returns where the training then stands, its validation still to come."""
         config = self._config
         if progress.plan is None:
-            bar = lambda total: self._bar(None, f"epoch {progress.epoch + 1} mining", total=total)  # noqa: E731
-            progress = dataclasses.replace(
-                progress, plan=plans.epoch_plan(self._data, config, progress.epoch, self._extractor, bar)
-            )
+            progress = dataclasses.replace(progress, plan=self._make_plan(progress.epoch))
             self._show_plan(progress)
-        batches = training_batches(
-            store, progress.plan, config.view_size, self._augmentation, (config.seed, progress.epoch), progress.step
-        )
-        loss_sum, bar = (
-            progress.loss_sum,
-            self._bar(None, f"epoch {progress.epoch + 1}/{config.epochs}", self.steps, "step"),
-        )
-        bar.update(progress.step)
-        for step, photos in batches:
-            done = int(step) + 1
-            number = progress.epoch * self.steps + int(step)
-            rate = parameters.learning_rate(config, number, self.steps)
-            parameters.set_learning_rate(self._groups, rate)
-            labels = tf.constant(self._labels[progress.plan[int(step)]])
-            loss = float(self.step(photos, labels, tf.constant(number)))
-            self._check_finite(loss, number)
-            loss_sum += loss
-            if number % 10 == 0:
-                self._summaries.scalars(
-                    number, {"loss": loss, "learning_rate": rate, **summaries.pooling_exponents(self._model)}
-                )
-            bar.set_postfix_str(f"loss {loss_sum / done:.4f}", refresh=False)
+        seed, first = (config.seed, progress.epoch), progress.step
+
+        def share(worker: int, workers: int) -> tf.data.Dataset:
+            how = self._augmentation
+            return training_batches(store, progress.plan, config.view_size, how, seed, first, worker, workers)
+
+        loss_sum, bar = progress.loss_sum, self._bar(None, f"epoch {seed[1] + 1}/{config.epochs}", self.steps, "step")
+        bar.update(first)
+        for step, photos in self._distribution.batches(share):
+            number = progress.epoch * self.steps + step
+            loss_sum += self._one_step(number, photos, self._labels[progress.plan[step]])
+            bar.set_postfix_str(f"loss {loss_sum / (step + 1):.4f}", refresh=False)
             bar.update(1)
-            if done % config.checkpoint_steps == 0 and done < self.steps:
-                self._checkpoints.save(dataclasses.replace(progress, step=done, loss_sum=loss_sum))
+            if (step + 1) % config.checkpoint_steps == 0 and step + 1 < self.steps:
+                self._write_checkpoint(dataclasses.replace(progress, step=step + 1, loss_sum=loss_sum))
         bar.close()
         return dataclasses.replace(progress, step=self.steps, loss_sum=loss_sum)
+
+    def _make_plan(self, epoch: int) -> np.ndarray:
+        """Returns an epoch's plan; with several machines, the chief's, whose rounding may differ from the others'."""
+
+        def make() -> np.ndarray:
+            bar = lambda total: self._bar(None, f"epoch {epoch + 1} mining", total=total)  # noqa: E731
+            return plans.epoch_plan(self._data, self._config, epoch, self._extractor, bar)
+
+        shape = (self.steps, plans.batch_size(self._data, self._config))
+        return self._distribution.from_chief(make, shape)
+
+    def _one_step(self, number: int, photos, labels: np.ndarray) -> float:
+        """Does step `number` of the training, notes its figures, and returns its loss."""
+        rate = parameters.learning_rate(self._config, number, self.steps)
+        parameters.set_learning_rate(self.groups, rate)
+        loss = float(self.step(photos, tf.constant(labels), tf.constant(number)))
+        self._check_finite(loss, number)
+        told = {name: float(value) for name, value in getattr(self._loss, "scalars", {}).items()}
+        if number % 10 == 0:
+            told |= {"loss": loss, "learning_rate": rate, **summaries.pooling_exponents(self._model)}
+        self._summaries.scalars(number, told)
+        return loss
+
+    def _write_checkpoint(self, progress: Progress) -> None:
+        if self._distribution.is_chief:
+            self._checkpoints.save(progress)
 
     def _finish_epoch(self, progress: Progress) -> Progress:
         """Validates, saves the network where it is the best so far, and writes the epoch's checkpoint."""
@@ -163,7 +187,7 @@ class Trainer:
         }
         best = progress.best_map
         with self._average.applied():
-            if len(self._data.validation_rows):
+            if len(self._data.validation_rows) and self._distribution.is_chief:
                 bar = lambda total: self._bar(None, f"epoch {epoch} validation", total=total)  # noqa: E731
                 found = validate(self._data, self._extractor, bar)
                 entry["validation_map"] = float(found.evaluation.map)
@@ -180,14 +204,17 @@ class Trainer:
         entry |= summaries.pooling_exponents(self._model)
         entry["learning_rate"] = parameters.learning_rate(self._config, step - 1, self.steps)
         progress = Progress(epoch, best_map=best, history=(*progress.history, entry))
-        files.write_json(self._run.history, list(progress.history))
-        self._checkpoints.save(progress)
+        if self._distribution.is_chief:
+            files.write_json(self._run.history, list(progress.history))
+        self._write_checkpoint(progress)
         self._summaries.flush()
         console.say(_epoch_line(entry))
         return progress
 
     def _save(self, which: str) -> None:
         """Saves the network atomically as "best", "last" or "untrained"."""
+        if not self._distribution.is_chief:
+            return
         path = self._run.model(which)
         partial = path.with_name(f"partial-{path.name}")
         self._model.save(partial)

@@ -4,7 +4,7 @@ import pytest
 
 from tfretrieval import losses
 from tfretrieval.errors import InputError
-from tfretrieval.training.config import SCHEDULES, TrainingConfig
+from tfretrieval.training.config import DECAY_KINDS, OPTIMIZERS, SCHEDULES, TrainingConfig
 
 TOO_SMALL = {
     "image_size": 15,
@@ -19,6 +19,8 @@ TOO_SMALL = {
     "steps": -1,
     "learning_rate": -1e-9,
     "p_multiplier": -1.0,
+    "whitening_multiplier": -1.0,
+    "attention_multiplier": -1.0,
     "warmup": -1,
     "checkpoint_steps": 0,
     "cache_mb": -1,
@@ -58,11 +60,14 @@ def test_a_share_outside_0_to_1_is_refused_by_its_flag(name, value):
         TrainingConfig(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["loss", "schedule"])
+KNOWN = {"loss": losses.LOSSES, "schedule": SCHEDULES, "optimizer": OPTIMIZERS, "decay_kind": DECAY_KINDS}
+
+
+@pytest.mark.parametrize("name", KNOWN)
 def test_an_unknown_name_is_refused_with_the_known_ones(name):
     with pytest.raises(InputError, match=f"--{name}=other is unknown; one of .* is wanted") as error:
         TrainingConfig(**{name: "other"})
-    assert all(known in str(error.value) for known in (losses.LOSSES if name == "loss" else SCHEDULES))
+    assert all(known in str(error.value) for known in KNOWN[name])
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
@@ -87,9 +92,10 @@ def test_view_size_is_the_image_size_unless_given():
 
 def test_choices_are_what_is_accepted_and_every_field_has_a_default():
     choices = {field.name: field.metadata.get("choices") for field in dataclasses.fields(TrainingConfig)}
-    assert choices["schedule"] == SCHEDULES
-    for schedule in SCHEDULES:
-        assert TrainingConfig(schedule=schedule).schedule == schedule
+    for name in ("schedule", "optimizer", "decay_kind"):
+        assert choices[name] == KNOWN[name]
+        for value in KNOWN[name]:
+            assert getattr(TrainingConfig(**{name: value}), name) == value
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainingConfig().seed = 1
 

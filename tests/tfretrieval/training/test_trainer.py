@@ -152,6 +152,18 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(training_set, tmp_path):
         fit(training_set, tmp_path / "run", {**BALANCED, "learning_rate": 1e30, "warmup": 0, "epochs": 20})
 
 
+@pytest.mark.parametrize("settings", [{"decay_kind": "coupled", "weight_decay": 0.1}, {"optimizer": "sgd"}])
+def test_decay_and_optimiser_change_what_is_learnt(training_set, tmp_path, capsys, settings):
+    plain, _ = fit(training_set, tmp_path / "plain", {**BALANCED, "epochs": 1})
+    other, _ = fit(training_set, tmp_path / "other", {**BALANCED, "epochs": 1, **settings})
+    assert any((a != b).any() for a, b in zip(weights(plain, "last"), weights(other, "last"), strict=True))
+    told = capsys.readouterr().out.splitlines()
+    assert "    p: 1 variable of 1 parameter, learning rate x 10, no weight decay" in told
+    roles = [line.split(":")[0].strip() for line in told if "learning rate x" in line]
+    assert roles == ["network", "p", "loss"] * 2
+    assert settings.items() <= RunDirectory.load(other.path).read_description()["training"].items()
+
+
 def test_run_directory_tells_what_made_it(training_set, tmp_path):
     run, _ = fit(training_set, tmp_path / "run", {**BALANCED, "epochs": 1})
     told = RunDirectory.load(run.path).read_description()
