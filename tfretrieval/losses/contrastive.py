@@ -97,9 +97,9 @@ class TupleContrastive(keras.losses.Loss):
         self.margin = margin
 
     def call(self, y_true, y_pred):
-        """Returns the loss of each tuple, float32 [T]."""
+        """Returns the mean over tuples, float32 scalar, which Keras does not divide by a number of replicas."""
         del y_true
-        return tuple_contrastive(y_pred, self.margin)
+        return ops.mean(tuple_contrastive(y_pred, self.margin))
 
     def get_config(self):
         """Returns the arguments that make an equal loss."""

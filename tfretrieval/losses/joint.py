@@ -82,7 +82,7 @@ class JointLoss(WeightedSum):
         """Exponent and learned weight of each part that has one, and what the parts tell, by name: float32 scalars."""
         found = super().scalars
         for part, exponent in zip(self._learned_parts, self.own_trainable, strict=False):
-            s = ops.convert_to_tensor(exponent)
+            s = 1.0 * exponent  # a tensor, where a conversion returns the variable
             found |= {f"joint/s_{part.name}": s, f"joint/weight_{part.name}": ops.exp(-s)}
         return found
 

@@ -154,9 +154,9 @@ class LRML(keras.losses.Loss):
         }
 
     def call(self, y_true, y_pred):
-        """Returns the loss of each tuple, float32 [T]."""
+        """Returns the mean over tuples, float32 scalar, which Keras does not divide by a number of replicas."""
         del y_true
-        return lrml(y_pred, self.margin, **self.options)
+        return ops.mean(lrml(y_pred, self.margin, **self.options))
 
     def get_config(self):
         """Returns the arguments that make an equal loss."""

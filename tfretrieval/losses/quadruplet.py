@@ -57,9 +57,9 @@ class TupleQuadruplet(keras.losses.Loss):
         self.margin, self.second_margin = margin, second_margin
 
     def call(self, y_true, y_pred):
-        """Returns the loss of each tuple, float32 [T]."""
+        """Returns the mean over tuples, float32 scalar, which Keras does not divide by a number of replicas."""
         del y_true
-        return tuple_quadruplet(y_pred, self.margin, self.second_margin)
+        return ops.mean(tuple_quadruplet(y_pred, self.margin, self.second_margin))
 
     def get_config(self):
         """Returns the arguments that make an equal loss."""

@@ -56,9 +56,9 @@ class TupleSoftTriplet(distances.MetricLoss):
         super().__init__(distance_metric, name=name, **kwargs)
 
     def call(self, y_true, y_pred):
-        """Returns the loss of each tuple, float32 [T]."""
+        """Returns the mean over tuples, float32 scalar, which Keras does not divide by a number of replicas."""
         del y_true
-        return tuple_soft_triplet(y_pred, self.distance_metric)
+        return ops.mean(tuple_soft_triplet(y_pred, self.distance_metric))
 
 
 @keras.saving.register_keras_serializable(package="tfretrieval")

@@ -95,9 +95,9 @@ class TupleTriplet(distances.MetricLoss):
         self.margin = margin
 
     def call(self, y_true, y_pred):
-        """Returns the loss of each tuple, float32 [T]."""
+        """Returns the mean over tuples, float32 scalar, which Keras does not divide by a number of replicas."""
         del y_true
-        return tuple_triplet(y_pred, self.margin, self.distance_metric)
+        return ops.mean(tuple_triplet(y_pred, self.margin, self.distance_metric))
 
     def get_config(self):
         """Returns the arguments that make an equal loss."""

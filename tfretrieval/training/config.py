@@ -1,13 +1,12 @@
 """What a training is made of, checked once."""
 
 import dataclasses
-import inspect
-import math
 
 import keras
 
 from tfretrieval import losses
 from tfretrieval.errors import InputError
+from tfretrieval.losses.named import JOINTS, NamedLoss
 
 SCHEDULES = ("constant", "cosine", "exponential")
 OPTIMIZERS = ("adam", "sgd")
@@ -19,10 +18,15 @@ class TrainingConfig:
     """A training's settings; `pipelines.train` has a flag for each.
 
     Attributes:
-        loss: contrastive and triplet train on mined tuples, the other losses on balanced batches; several joined by +
-            are summed.
-        loss_weights: factor of each loss in the sum, joined by +; 1 for each when not given.
-        loss_learning_rate: learning rate at its highest of the weights that a loss owns (norm_softmax).
+        loss: losses over tuples train on mined tuples, losses in batches on balanced batches; several joined by + are
+            summed, on tuples where one of them is over tuples.
+        loss_weights: factor of each loss in the sum, joined by +; 1 for most when not given.
+        loss_options: further arguments of the losses, as step=0.05,order_weight=0.1; each loss's file has their names.
+        joint: how several losses are balanced: fixed by the weights; learned (single) by one learned exponent of the
+            first; uncertainty by one of each. lambda is refused.
+        memory: photos of earlier batches that losses over pairs compare with (cross-batch memory); 0 for none.
+        memory_start: steps before the memory is used.
+        loss_learning_rate: learning rate at its highest of the weights that a loss owns.
         margin: margin of the losses that have one; the loss's own default when not given.
         temperature: temperature of the losses that have one; the loss's own default when not given.
         image_size: longer side in pixels for validation, mining and the export.
@@ -62,6 +66,10 @@ class TrainingConfig:
 
     loss: str = dataclasses.field(default="contrastive", metadata={"names": tuple(losses.LOSSES)})
     loss_weights: str | None = None
+    loss_options: str | None = None
+    joint: str = dataclasses.field(default="fixed", metadata={"choices": JOINTS})
+    memory: int = 0
+    memory_start: int = 1000
     loss_learning_rate: float = 3e-3
     margin: float | None = None
     temperature: float | None = None
@@ -97,11 +105,6 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self):
-        for name in self.loss_names:
-            if name not in losses.LOSSES:
-                raise InputError(f"--loss={name} is unknown; one of {', '.join(losses.LOSSES)} is wanted.")
-        if len({name in losses.TUPLE_LOSSES for name in self.loss_names}) > 1:
-            raise InputError(f"--loss={self.loss} joins losses over tuples and in batches; one kind is wanted.")
         for name, known in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS), ("decay_kind", DECAY_KINDS)):
             if getattr(self, name) not in known:
                 raise InputError(f"--{name}={getattr(self, name)} is unknown; one of {', '.join(known)} is wanted.")
@@ -116,7 +119,9 @@ class TrainingConfig:
             "loss_learning_rate": 0.0,
         }
         least |= {"weight_decay": 0.0, "decay": 0.0}
-        least |= dict.fromkeys(("train_size", "queries", "pool_size", "steps", "warmup", "cache_mb", "seed"), 0)
+        least |= dict.fromkeys(
+            ("train_size", "queries", "pool_size", "steps", "warmup", "cache_mb", "seed", "memory", "memory_start"), 0
+        )
         for name, low in least.items():
             if not getattr(self, name) >= low:  # so that NaN is refused too
                 raise InputError(f"--{name}={getattr(self, name)}; {low} or more is wanted.")
@@ -126,14 +131,16 @@ class TrainingConfig:
         self.make_loss()
 
     @property
-    def loss_names(self) -> list[str]:
-        """The losses that are summed."""
-        return self.loss.split("+")
+    def named_loss(self) -> NamedLoss:
+        """What the flags say of the loss."""
+        given = {"options": self.loss_options, "joint": self.joint, "memory": self.memory}
+        margins = (self.loss_weights, self.margin, self.temperature)
+        return NamedLoss(self.loss, *margins, **given, memory_start=self.memory_start)
 
     @property
     def uses_tuples(self) -> bool:
-        """Whether the loss is over mined tuples."""
-        return self.loss_names[0] in losses.TUPLE_LOSSES
+        """Whether a loss is over mined tuples."""
+        return self.named_loss.uses_tuples
 
     @property
     def view_size(self) -> int:
@@ -141,36 +148,9 @@ class TrainingConfig:
         return self.train_size or self.image_size
 
     def make_loss(self) -> keras.losses.Loss:
-        """Makes the loss, or the weighted sum of losses.
+        """Makes the loss; see `NamedLoss.make`.
 
         Raises:
-            InputError: a margin or temperature that no loss has or that is not above 0, or weights that are not as many
-                numbers as losses.
+            InputError: what the flags say does not fit together.
         """
-        given = {name: getattr(self, name) for name in ("margin", "temperature") if getattr(self, name) is not None}
-        accepted = {name: inspect.signature(losses.LOSSES[name].__init__).parameters for name in self.loss_names}
-        for name, value in given.items():
-            if not any(name in parameters for parameters in accepted.values()):
-                raise InputError(f"--{name} was given, and --loss={self.loss} has no {name}.")
-            if not value > 0:
-                raise InputError(f"--{name}={value}; more than 0 is wanted.")
-        parts = [
-            losses.LOSSES[name](**{key: value for key, value in given.items() if key in parameters})
-            for name, parameters in accepted.items()
-        ]
-        weights = self._loss_weights()
-        return parts[0] if weights == [1.0] else losses.WeightedSum(parts, weights)
-
-    def _loss_weights(self) -> list[float]:
-        if self.loss_weights is None:
-            return [1.0] * len(self.loss_names)
-        try:
-            weights = [float(weight) for weight in self.loss_weights.split("+")]
-        except ValueError:
-            weights = []
-        if len(weights) != len(self.loss_names) or not all(0 < weight < math.inf for weight in weights):
-            raise InputError(
-                f"--loss_weights={self.loss_weights}; {len(self.loss_names)} numbers above 0 joined by + are wanted, "
-                f"one for each of --loss={self.loss}."
-            )
-        return weights
+        return self.named_loss.make()

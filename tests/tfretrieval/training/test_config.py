@@ -103,7 +103,6 @@ def test_choices_are_what_is_accepted_and_every_field_has_a_default():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"loss": "contrastive+norm_softmax"}, "joins losses over tuples and in batches"),
         ({"loss": "norm_softmax+other"}, "--loss=other is unknown"),
         ({"loss": "norm_softmax+multi_similarity", "loss_weights": "1"}, "2 numbers above 0"),
         ({"loss": "norm_softmax+multi_similarity", "loss_weights": "1+x"}, "--loss_weights=1[+]x"),
