@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from export.client import DescriptorClient, ServingError, split_batches
 from export.saving import ServedModel, load_source
+from export.server.errors import useful_line
 from tfretrieval import files
 from tfretrieval.data import records
 from tfretrieval.data.record_set import Split
@@ -123,7 +124,7 @@ def _gather(batches: Iterator[np.ndarray], split: Split, progress: Progress) -> 
             bar.update(len(batch))
     except tf.errors.InvalidArgumentError as error:
         raise InputError(
-            f"a photo after {split.ids[max(0, done - 1)]!r} was refused: {error.message.splitlines()[0]}"
+            f"a photo from {split.ids[done]!r} on was refused by the model: {useful_line(error.message)}"
         ) from error
     finally:
         bar.close()

@@ -19,24 +19,18 @@ def bar(total):
 
 
 @pytest.fixture(scope="module")
-def run(training_set, tmp_path_factory):
-    config = TrainingConfig(
-        loss="supervised_contrastive", instances=3, photos=2, steps=2, epochs=1, image_size=48, validation_share=0.0
-    )
-    output = tmp_path_factory.mktemp("run") / "run"
-    return train(training_set, output, DescriptorConfig(backbone="small_resnet"), config, Augmentation(), {})[0]
-
-
-@pytest.fixture(scope="module")
-def model(run, tmp_path_factory):
+def model(tiny_run, tmp_path_factory):
     output = tmp_path_factory.mktemp("models") / "descriptor"
-    saving.write_version(saving.load_source(run.path), output, {})
+    saving.write_version(saving.load_source(tiny_run.path), output, {})
     return output
 
 
-def test_server_savedmodel_and_network_give_the_same_descriptors_and_tell_the_same_model(run, model, record_set):
+def test_server_savedmodel_and_network_give_the_same_descriptors_and_tell_the_same_model(tiny_run, model, record_set):
     split = record_set.split("database")
-    found = {"network": describing.from_model(run.path), "SavedModel": describing.from_model(model, batch_photos=5)}
+    found = {
+        "network": describing.from_model(tiny_run.path),
+        "SavedModel": describing.from_model(model, batch_photos=5),
+    }
     with (
         LocalServer("descriptor", model) as server,
         DescriptorClient(server.grpc_address, max_batch_photos=4) as client,
@@ -51,12 +45,25 @@ def test_server_savedmodel_and_network_give_the_same_descriptors_and_tell_the_sa
     assert all(descriptors.ids == split.ids for descriptors in extracted.values())
 
 
-def test_the_untrained_network_differs_from_the_trained_one(run, record_set):
+def test_the_untrained_network_differs_from_the_trained_one(tiny_run, record_set):
     split = record_set.split("queries")
     trained, untrained = (
-        describing.from_model(run.path, which=which).describe(split, bar) for which in ("best", "untrained")
+        describing.from_model(tiny_run.path, which=which).describe(split, bar) for which in ("best", "untrained")
     )
     assert np.abs(trained - untrained).max() > 1e-4
+
+
+def test_a_photo_that_the_model_refuses_is_told_with_its_place_and_the_reason(model, record_set, monkeypatch):
+    split = record_set.split("database")
+    encoded = list(describing.encoded_photos(split))
+    encoded[7] = b"no image"
+    monkeypatch.setattr(describing, "encoded_photos", lambda _: iter(encoded))
+    with pytest.raises(InputError) as error:
+        describing.from_model(model, batch_photos=5).describe(split, bar)
+    told = str(error.value)
+    assert told.startswith(f"a photo from {split.ids[5]!r} on was refused by the model: ")
+    assert told.endswith("image_bytes[2]: not an image; one of JPEG, PNG, GIF, BMP is wanted")
+    assert "Graph execution error" not in told and "\n" not in told
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):
@@ -72,8 +79,8 @@ def test_a_server_that_is_not_there_is_named():
         describing.from_server(client)
 
 
-def test_a_run_of_several_scales_and_a_whitening_exports_as_any_other(run, training_set, tmp_path):
-    scaled = write_multi_scale_run(run, "best", (1.0, 0.7071), None, 56, tmp_path / "scales", {})
+def test_a_run_of_several_scales_and_a_whitening_exports_as_any_other(tiny_run, training_set, tmp_path):
+    scaled = write_multi_scale_run(tiny_run, "best", (1.0, 0.7071), None, 56, tmp_path / "scales", {})
     samples = describing.from_model(scaled.path).extract(training_set.split(), bar, {})
     labels = training_set.split().labels
     whitened = write_whitened_run(
@@ -88,10 +95,12 @@ def test_a_run_of_several_scales_and_a_whitening_exports_as_any_other(run, train
     assert found["run"].shape == (30, 6)
     assert parity.compare(found).min_cosine >= 0.9999
     with pytest.raises(InputError, match="made by the network"):
-        write_whitened_run(run, "best", samples, fit_discriminative(samples.vectors, labels), tmp_path / "other", {})
+        write_whitened_run(
+            tiny_run, "best", samples, fit_discriminative(samples.vectors, labels), tmp_path / "other", {}
+        )
 
 
-def test_the_mean_of_two_runs_is_the_mean_of_their_weights(run, training_set, tmp_path):
+def test_the_mean_of_two_runs_is_the_mean_of_their_weights(tiny_run, training_set, tmp_path):
     config = TrainingConfig(
         loss="supervised_contrastive",
         instances=3,
@@ -105,11 +114,13 @@ def test_the_mean_of_two_runs_is_the_mean_of_their_weights(run, training_set, tm
     other = train(
         training_set, tmp_path / "other", DescriptorConfig(backbone="small_resnet"), config, Augmentation(), {}
     )[0]
-    mean = write_averaged_run([run, other], "best", tmp_path / "mean", {})
-    for first, second, found in zip(*(each.load_model().get_weights() for each in (run, other, mean)), strict=True):
+    mean = write_averaged_run([tiny_run, other], "best", tmp_path / "mean", {})
+    for first, second, found in zip(
+        *(each.load_model().get_weights() for each in (tiny_run, other, mean)), strict=True
+    ):
         np.testing.assert_allclose(found, (first.astype(np.float64) + second) / 2, rtol=1e-5, atol=1e-6)
     with pytest.raises(InputError, match="two or more"):
-        write_averaged_run([run], "best", tmp_path / "one", {})
-    wide = write_multi_scale_run(run, "best", (1.0,), None, 64, tmp_path / "wide", {})
+        write_averaged_run([tiny_run], "best", tmp_path / "one", {})
+    wide = write_multi_scale_run(tiny_run, "best", (1.0,), None, 64, tmp_path / "wide", {})
     with pytest.raises(InputError, match="image_size 64"):
-        write_averaged_run([run, wide], "best", tmp_path / "mixed", {})
+        write_averaged_run([tiny_run, wide], "best", tmp_path / "mixed", {})
