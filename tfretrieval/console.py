@@ -10,6 +10,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
+_muted = False
 _OURS = "TFRETRIEVAL_QUIET"  # tells a log level set here from one that the user set
 
 
@@ -44,6 +45,12 @@ def quiet_tensorflow() -> None:
         tf.config.list_physical_devices()
 
 
+def mute(muted: bool) -> None:
+    """Silences, or lets speak again, everything below: of several processes that train together, one tells."""
+    global _muted
+    _muted = muted
+
+
 def progress(items: Iterable[T] | None, description: str, total: int | None = None, unit: str = "photo") -> tqdm:
     """Returns a progress bar on standard error around `items` (or one to be updated by hand when None).
 
@@ -60,6 +67,7 @@ def progress(items: Iterable[T] | None, description: str, total: int | None = No
         dynamic_ncols=True,
         file=sys.stderr,
         leave=True,
+        disable=_muted,
         delay=0.5,  # what is done at once needs no bar
     )
 
@@ -76,4 +84,5 @@ def stage(title: str, seconds: dict[str, float] | None = None, name: str = "") -
 
 def say(text: str) -> None:
     """Prints one indented line of the story."""
-    print(f"  {text}", flush=True)
+    if not _muted:
+        print(f"  {text}", flush=True)

@@ -4,12 +4,14 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from tfretrieval.errors import InputError
 
+Result = TypeVar("Result")
 DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 
 
@@ -123,11 +125,36 @@ class Distribution:
         found = self._strategy.experimental_local_results(self._strategy.run(add))[0].numpy()
         return found // len(self._local_replicas())  # each of the chief's replicas has added the array once
 
+    def check_batch(self, photos: int) -> None:
+        """Checks that a batch can be shared.
+
+        Raises:
+            InputError: the number of photos is not a multiple of the replicas.
+        """
+        if photos % self.replicas:
+            raise InputError(
+                f"a batch has {photos} photos and {self.replicas} replicas share it; a multiple of {self.replicas} is "
+                "wanted: change --instances and --photos, or --tuples and --negatives."
+            )
+
+    def chief_first(self, action: Callable[[bool], Result]) -> Result:
+        """Runs an action on the chief and then on the other processes, and returns its own result on each.
+
+        Args:
+            action: called with whether this process is the chief.
+        """
+        if self.is_chief:
+            result = action(True)
+            self.barrier()
+            return result
+        self.barrier()
+        return action(False)
+
     def barrier(self) -> None:
         """Waits until every process has come here."""
-        if self.replicas > 1:
-            count = self.run(lambda: tf.distribute.get_replica_context().all_reduce("SUM", tf.constant(1.0)), *())
-            float(count)
+        if self._several_processes:
+            count = lambda: tf.distribute.get_replica_context().all_reduce("SUM", tf.constant(1.0))  # noqa: E731
+            float(self._strategy.experimental_local_results(self._strategy.run(count))[0])
 
     def _local_replicas(self) -> list[int]:
         """Returns the numbers, among all replicas, of those in this process."""

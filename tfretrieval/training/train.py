@@ -11,6 +11,7 @@ from tfretrieval.data.augmentation import Augmentation
 from tfretrieval.data.record_set import RecordSet
 from tfretrieval.models.descriptor import DescriptorConfig, build_descriptor, freeze_through
 from tfretrieval.training.config import TrainingConfig
+from tfretrieval.training.distribution import Distribution
 from tfretrieval.training.instances import TrainingData, divide
 from tfretrieval.training.parameters import group_lines
 from tfretrieval.training.plans import batch_size, steps_per_epoch
@@ -26,6 +27,7 @@ def train(
     augmentation: Augmentation,
     flags: Mapping[str, object],
     resume: bool = False,
+    distribution: Distribution | None = None,
 ) -> tuple[RunDirectory, list[dict]]:
     """Trains a descriptor network on a record set.
 
@@ -37,6 +39,7 @@ def train(
         augmentation: how photos are varied.
         flags: what to note in `run.json`; a resumed run must be given the same.
         resume: continue the run in `output`.
+        distribution: where it runs, one device by default. Several machines share `output`, to which the first writes.
 
     Returns:
         The run directory, holding `best.keras`, `last.keras`, `untrained.keras`, `run.json` and `history.json`; and the
@@ -47,15 +50,20 @@ def train(
     """
     if config.train_statistics is None:
         config = dataclasses.replace(config, train_statistics=not descriptor.pretrained)
+    distribution = distribution or Distribution()
+    console.mute(not distribution.is_chief)
     data = divide(records, config.validation_share, config.seed)
     steps = steps_per_epoch(data, config)
+    distribution.check_batch(batch_size(data, config))
     keras.utils.set_random_seed(config.seed)
-    model = build_descriptor(descriptor)
+    with distribution.scope():
+        model = build_descriptor(descriptor)
     if config.freeze_through:
         freeze_through(model, config.freeze_through)
-    run = RunDirectory.create(output, _description(records, descriptor, config, flags), resume)
-    trainer = Trainer(model, data, config, augmentation, run)
-    _tell(data, config, model, steps)
+    description = _description(records, descriptor, config, flags)
+    run = distribution.chief_first(lambda first: RunDirectory.create(output, description, resume or not first))
+    trainer = Trainer(model, data, config, augmentation, run, distribution=distribution)
+    _tell(data, config, model, steps, distribution)
     console.say(f"{config.optimizer}, learning rate {config.learning_rate:g} at its highest:")
     for line in group_lines(trainer.groups):
         console.say(f"  {line}")
@@ -77,7 +85,9 @@ def _description(
     }
 
 
-def _tell(data: TrainingData, config: TrainingConfig, model: keras.Model, steps: int) -> None:
+def _tell(
+    data: TrainingData, config: TrainingConfig, model: keras.Model, steps: int, distribution: Distribution
+) -> None:
     """Says what is about to be trained."""
     kind = (
         f"tuples of 1 query, 1 positive, {config.negatives} hard negatives"
@@ -95,3 +105,5 @@ def _tell(data: TrainingData, config: TrainingConfig, model: keras.Model, steps:
         f"loss {config.loss} on {kind}, {batch_size(data, config)} photos a step, {steps} steps an epoch; "
         f"BatchNorm statistics {'follow the batches' if config.train_statistics else 'frozen'}"
     )
+    if distribution.replicas > 1:
+        console.say(f"each batch is shared by {distribution.replicas} replicas")
