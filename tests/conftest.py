@@ -1,5 +1,7 @@
 """What tests share: TensorFlow started quietly, a small folder of distinguishable photos, and records made from it."""
 
+import gc
+
 from tfretrieval import console
 
 console.quiet_tensorflow()
@@ -9,8 +11,12 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from tfretrieval.data.augmentation import Augmentation  # noqa: E402
 from tfretrieval.data.sources import SourceOptions, read_folder  # noqa: E402
 from tfretrieval.data.write_records import WriteOptions, write_record_set  # noqa: E402
+from tfretrieval.models.descriptor import DescriptorConfig  # noqa: E402
+from tfretrieval.training.config import TrainingConfig  # noqa: E402
+from tfretrieval.training.train import train  # noqa: E402
 
 INSTANCES = ("abbey", "bridge", "castle", "dome", "old town/gate", "old town/tower")
 SIZES = ((48, 64), (64, 48), (56, 56), (40, 64), (48, 64))
@@ -54,3 +60,20 @@ def training_set(photo_folder, tmp_path_factory):
     """Records of `photo_folder` in two shards, all 30 photos of six instances to train."""
     entries = read_folder(photo_folder, SourceOptions())
     return write_record_set(entries, tmp_path_factory.mktemp("shared") / "training", WriteOptions("small", shards=2))[0]
+
+
+@pytest.fixture(scope="session")
+def tiny_run(training_set, tmp_path_factory):
+    """A run of two steps on `training_set`, of a small network at 48 px."""
+    config = TrainingConfig(
+        loss="supervised_contrastive", instances=3, photos=2, steps=2, epochs=1, image_size=48, validation_share=0.0
+    )
+    output = tmp_path_factory.mktemp("shared") / "run"
+    return train(training_set, output, DescriptorConfig(backbone="small_resnet"), config, Augmentation(), {})[0]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _memory_is_given_back():
+    """Networks hold themselves in reference cycles; without this the suite grows by gigabytes."""
+    yield
+    gc.collect()

@@ -27,13 +27,22 @@ def test_the_library_example_runs(capsys):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/records.md", "docs/training.md", "docs/serving.md", "docs/evaluation.md"]
+    "page",
+    [
+        "README.md",
+        *(
+            f"docs/{name}.md"
+            for name in ("records", "training", "serving", "evaluation", "descriptors", "describe", "pytorch")
+        ),
+    ],
 )
 def test_commands_name_scripts_and_flags_that_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
     found = re.findall(r"python -m ([\w.]+)([^\n`|)]*)", text)
     assert found
     for module, arguments in found:
+        if module == "pip":
+            continue
         path = ROOT / (module.replace(".", "/") + ".py")
         assert path.is_file(), f"{page} names {module}"
         source = path.read_text(encoding="utf-8")
@@ -51,11 +60,13 @@ def test_commands_name_scripts_and_flags_that_exist(page):
 def _settings_flags(source):
     from pipelines.quickstart_job import QuickstartConfig
     from tfretrieval.data.augmentation import Augmentation
+    from tfretrieval.models.attention import AttentionConfig
     from tfretrieval.models.descriptor import DescriptorConfig
     from tfretrieval.training.config import TrainingConfig
 
-    kinds = {kind.__name__: kind for kind in (QuickstartConfig, Augmentation, DescriptorConfig, TrainingConfig)}
-    used = re.findall(r"define_flags\((?:\w+\.)?(\w+)\)", source)
+    classes = (QuickstartConfig, Augmentation, AttentionConfig, DescriptorConfig, TrainingConfig)
+    kinds = {kind.__name__: kind for kind in classes}
+    used = re.findall(r"define_flags\((?:\w+\.)?(\w+)[,)]", source)
     return {field for name in used for field in kinds[name].__dataclass_fields__}
 
 

@@ -29,7 +29,11 @@ def slow(*names):
 WITH_STAGES = [
     *("small_resnet", "mobilenet_v2_1.0", "resnet50", "resnet50_v2", "resnet18_v1_5", "resnet50_v1_5", "resnet18_vd"),
 ]
-WITH_STAGES += slow(*(name for name, entry in BACKBONES.items() if entry.stages and name not in WITH_STAGES))
+WITH_STAGES += [
+    pytest.param(name, marks=pytest.mark.exhaustive)
+    for name, entry in BACKBONES.items()
+    if entry.stages and name not in WITH_STAGES
+]
 # The smallest of each family.
 FAMILIES = [
     "small_resnet",

@@ -16,7 +16,7 @@ from tfretrieval.models.descriptor import DescriptorConfig, build_descriptor
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ["vit", "dinov2_registers", "dinov3", "siglip", pytest.param("swin", marks=pytest.mark.slow), "resnet"]
 QUICK = ("resnet18_v1_5", "vit_base_patch16", "dinov2_small")
-HUB = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in hub.HUB]
+HUB = [name if name in QUICK else pytest.param(name, marks=pytest.mark.exhaustive) for name in hub.HUB]
 PHOTOS = np.random.default_rng(0).normal(size=(2, 40, 56, 3)).astype(np.float32)
 
 

@@ -298,7 +298,7 @@ def test_backbones_keep_their_shapes_at_odd_and_even_sizes(name, sizes, config):
         assert np.isfinite(found).all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [name for name, entry in BACKBONES.items() if entry.stages])
 def test_every_backbone_with_stages_takes_attention(name):
     backbone = build_backbone(name)
