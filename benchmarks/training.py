@@ -18,10 +18,10 @@ from tfretrieval.data.record_set import RecordSet
 from tfretrieval.data.sources import SourceOptions, read_folder
 from tfretrieval.data.write_records import WriteOptions, write_record_set
 from tfretrieval.models.descriptor import DescriptorConfig, build_descriptor
-from tfretrieval.training import plans
 from tfretrieval.training.checkpoints import Progress
 from tfretrieval.training.config import TrainingConfig
 from tfretrieval.training.instances import divide
+from tfretrieval.training.plans import Plans
 from tfretrieval.training.run_directory import RunDirectory
 from tfretrieval.training.trainer import Trainer
 
@@ -55,7 +55,7 @@ def main() -> None:
         run = RunDirectory.create(folder / "run", {"flags": {}, "data": {}}, resume=False)
         model = build_descriptor(DescriptorConfig(FLAGS.backbone, FLAGS.weights))
         trainer = Trainer(model, data, config, Augmentation(rotation=15.0, hue=0.05), run)
-        plan = plans.epoch_plan(data, config, 0, None, None)
+        plan = Plans(data, config).epoch(0, None, None)
         stores = {"records, decoded photos in memory": trainer.make_store()}
         disk = trainer.make_store(cache_mb=0)
         batch = tf.random.uniform([plan.shape[1], FLAGS.image_size, FLAGS.image_size, 3], 0, 255)

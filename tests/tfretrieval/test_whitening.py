@@ -8,8 +8,8 @@ from tfretrieval import whitening
 from tfretrieval.errors import InputError
 from tfretrieval.models.descriptor import DescriptorConfig, add_whitening, build_descriptor, load_descriptor
 from tfretrieval.whitening import Whitening, fit_discriminative, fit_pairs, fit_pca, pairs_of
-from tfretrieval.whitening.fits import equalise
-from tfretrieval.whitening.scatters import pair_scatter, total_scatter, within_scatter
+from tfretrieval.whitening.fits import equalise, forward
+from tfretrieval.whitening.scatters import pair_and_total_scatter, pair_scatter, total_scatter, within_scatter
 
 
 def samples(count=400, width=12, seed=0):
@@ -146,6 +146,40 @@ def test_shrunk_lw_equalises_the_scatter_of_the_formula(uneven_pairs, shrinkage)
     shrunk = scatter + shrinkage * np.linalg.eigvalsh(scatter).mean() * np.eye(8)  # 8 dimensions are fewer than 20
     projection = fit_pairs(vectors, queries, positives, shrinkage=shrinkage).projection
     np.testing.assert_allclose(projection @ shrunk @ projection.T, np.eye(8), atol=1e-3)
+
+
+def test_lw_of_pairs_without_a_common_photo_is_that_of_explicit_sums_too():
+    vectors, _ = labelled()
+    rows = np.random.default_rng(2).permutation(600)[:500]
+    mean, expected = reference_lw(vectors, list(zip(rows[:250].tolist(), rows[250:].tolist(), strict=True)))
+    fitted = fit_pairs(vectors, rows[:250], rows[250:], shrinkage=0.0)
+    np.testing.assert_allclose(fitted.mean, mean, atol=1e-6)
+    np.testing.assert_allclose(up_to_sign(fitted.projection, expected), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("alone", [0, 37])
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_total_scatter_made_from_pairs_is_that_of_all_photos(alone, shared):
+    vectors, _ = labelled(count=9000 + alone)
+    rows = np.random.default_rng(2).permutation(9000 + alone)[:9000]
+    queries, positives = rows[:4500], rows[4500:].copy()
+    if shared:
+        positives[0] = queries[1]
+    centre = vectors[queries].mean(axis=0, dtype=np.float64)
+    within, total = pair_and_total_scatter(vectors, queries, positives, centre)
+    centred = vectors.astype(np.float64) - centre
+    np.testing.assert_allclose(total, centred.T @ centred / len(vectors), rtol=1e-9, atol=1e-12)
+    difference = centred[queries] - centred[positives]
+    np.testing.assert_allclose(within, difference.T @ difference / 4500, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("width", [1, 64, 65, 300])
+def test_triangular_systems_are_solved(width):
+    rng = np.random.default_rng(0)
+    factor, right = np.tril(rng.normal(size=(width, width))) + 20 * np.eye(width), rng.normal(size=(width, 3))
+    given = right.copy()
+    np.testing.assert_allclose(factor @ forward(factor, right), right, atol=1e-10)
+    np.testing.assert_array_equal(right, given)
 
 
 def test_a_singular_scatter_gets_the_first_jitter_that_makes_it_positive_definite():

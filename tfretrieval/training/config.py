@@ -7,10 +7,14 @@ import keras
 from tfretrieval import losses
 from tfretrieval.errors import InputError
 from tfretrieval.losses.named import JOINTS, NamedLoss
+from tfretrieval.mining.positives import COMMON_POINTS, POSITIVES, SCALE_CHANGE
 
 SCHEDULES = ("constant", "cosine", "exponential")
 OPTIMIZERS = ("adam", "sgd")
 DECAY_KINDS = ("decoupled", "coupled")
+
+
+_CHOICES = {"schedule": SCHEDULES, "optimizer": OPTIMIZERS, "decay_kind": DECAY_KINDS, "positives": POSITIVES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +37,13 @@ class TrainingConfig:
         train_size: side of the square training views in pixels; 0 for `image_size`.
         tuples: tuples in a batch (tuple losses).
         negatives: hard negatives in a tuple.
+        one_per_instance: at most one negative of an instance in a tuple (the GeM paper's N2) rather than the hardest of
+            all (its N1).
+        positives: a random photo of the query's instance; or, with --geometry, the nearest in descriptors (m1), the one
+            with the most common 3-D points (m2), or a random one that is hard and matches (m3, the GeM paper's choice).
+        geometry: directory of pipelines.make_scenes with the 3-D geometry of the training photos, for m1, m2 and m3.
+        common_points: m3's least share of the query's 3-D points that the positive sees.
+        scale_change: m3's largest change of scale.
         queries: tuples in an epoch; 0 for one of every photo.
         pool_size: photos drawn as the pool that negatives are mined from; 0 for all.
         instances: instances P in a batch (in-batch losses).
@@ -77,6 +88,11 @@ class TrainingConfig:
     train_size: int = 0
     tuples: int = 5
     negatives: int = 5
+    one_per_instance: bool = True
+    positives: str = dataclasses.field(default="instance", metadata={"choices": POSITIVES})
+    geometry: str | None = None
+    common_points: float = COMMON_POINTS
+    scale_change: float = SCALE_CHANGE
     queries: int = 0
     pool_size: int = 0
     instances: int = 12
@@ -105,7 +121,7 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self):
-        for name, known in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS), ("decay_kind", DECAY_KINDS)):
+        for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise InputError(f"--{name}={getattr(self, name)} is unknown; one of {', '.join(known)} is wanted.")
         least = {"image_size": 16, "tuples": 1, "negatives": 1, "instances": 2, "photos": 2, "epochs": 1}
@@ -128,6 +144,11 @@ class TrainingConfig:
         for name in ("average", "initial_share", "validation_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"--{name}={getattr(self, name)}; a share from 0 up to, not including, 1 is wanted.")
+        if (self.positives != "instance") != bool(self.geometry):
+            raise InputError(
+                f"--positives={self.positives} --geometry={self.geometry}; m1, m2 and m3 want a directory with the "
+                "photos' geometry, and it is for them alone."
+            )
         self.make_loss()
 
     @property

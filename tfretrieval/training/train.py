@@ -14,7 +14,7 @@ from tfretrieval.training.config import TrainingConfig
 from tfretrieval.training.distribution import Distribution
 from tfretrieval.training.instances import TrainingData, divide
 from tfretrieval.training.parameters import group_lines
-from tfretrieval.training.plans import batch_size, steps_per_epoch
+from tfretrieval.training.plans import Plans
 from tfretrieval.training.run_directory import RunDirectory
 from tfretrieval.training.trainer import Trainer
 
@@ -53,8 +53,8 @@ def train(
     distribution = distribution or Distribution()
     console.mute(not distribution.is_chief)
     data = divide(records, config.validation_share, config.seed)
-    steps = steps_per_epoch(data, config)
-    distribution.check_batch(batch_size(data, config))
+    plans = Plans(data, config)
+    distribution.check_batch(plans.batch_size)
     keras.utils.set_random_seed(config.seed)
     with distribution.scope():
         model = build_descriptor(descriptor)
@@ -63,7 +63,7 @@ def train(
     description = _description(records, descriptor, config, flags)
     run = distribution.chief_first(lambda first: RunDirectory.create(output, description, resume or not first))
     trainer = Trainer(model, data, config, augmentation, run, distribution=distribution)
-    _tell(data, config, model, steps, distribution)
+    _tell(data, config, model, plans, distribution)
     console.say(f"{config.optimizer}, learning rate {config.learning_rate:g} at its highest:")
     for line in group_lines(trainer.groups):
         console.say(f"  {line}")
@@ -86,7 +86,7 @@ def _description(
 
 
 def _tell(
-    data: TrainingData, config: TrainingConfig, model: keras.Model, steps: int, distribution: Distribution
+    data: TrainingData, config: TrainingConfig, model: keras.Model, plans: Plans, distribution: Distribution
 ) -> None:
     """Says what is about to be trained."""
     kind = (
@@ -102,7 +102,7 @@ def _tell(
         console.say(f"{data.lone} instances have a single training photo: they serve as negatives only")
     console.say(
         f"{model.count_params() / 1e6:.2f} M parameters, descriptor of {model.output_shape[-1]} dimensions; "
-        f"loss {config.loss} on {kind}, {batch_size(data, config)} photos a step, {steps} steps an epoch; "
+        f"loss {config.loss} on {kind}, {plans.batch_size} photos a step, {plans.steps} steps an epoch; "
         f"BatchNorm statistics {'follow the batches' if config.train_statistics else 'frozen'}"
     )
     if distribution.replicas > 1:

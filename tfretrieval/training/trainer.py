@@ -14,12 +14,13 @@ from tfretrieval.data.photo_store import PhotoStore
 from tfretrieval.data.training_batches import training_batches
 from tfretrieval.errors import InputError
 from tfretrieval.extraction import Extractor
-from tfretrieval.training import parameters, plans, summaries
+from tfretrieval.training import parameters, summaries
 from tfretrieval.training.averaging import WeightAverage
 from tfretrieval.training.checkpoints import Checkpoints, Progress
 from tfretrieval.training.config import TrainingConfig
 from tfretrieval.training.distribution import Distribution
 from tfretrieval.training.instances import TrainingData
+from tfretrieval.training.plans import Plans
 from tfretrieval.training.run_directory import RunDirectory
 from tfretrieval.training.validation import validate
 
@@ -58,7 +59,8 @@ class Trainer:
     ):
         self._model, self._data, self._config, self._run, self._bar = model, data, config, run, bar
         self._augmentation, self._distribution = augmentation, distribution or Distribution()
-        self.steps = plans.steps_per_epoch(data, config)
+        self._plans = Plans(data, config)
+        self.steps = self._plans.steps
         self._labels = np.zeros(len(data.split), np.int64)
         instances, self._labels[data.rows] = np.unique(data.labels, return_inverse=True)
         self._loss = config.make_loss()
@@ -155,10 +157,9 @@ class Trainer:
 
         def make() -> np.ndarray:
             bar = lambda total: self._bar(None, f"epoch {epoch + 1} mining", total=total)  # noqa: E731
-            return plans.epoch_plan(self._data, self._config, epoch, self._extractor, bar)
+            return self._plans.epoch(epoch, self._extractor, bar)
 
-        shape = (self.steps, plans.batch_size(self._data, self._config))
-        return self._distribution.from_chief(make, shape)
+        return self._distribution.from_chief(make, (self.steps, self._plans.batch_size))
 
     def _one_step(self, number: int, photos, labels: np.ndarray) -> float:
         """Does step `number` of the training, notes its figures, and returns its loss."""

@@ -84,6 +84,28 @@ def pair_scatter(vectors: np.ndarray, queries: np.ndarray, positives: np.ndarray
     )
 
 
+def pair_and_total_scatter(
+    vectors: np.ndarray, queries: np.ndarray, positives: np.ndarray, centre: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `pair_scatter` and `total_scatter`, both float64 [D, D], with half of the second's work where it can be.
+
+    Where no photo is in two pairs, x x^T + y y^T = ((x - y)(x - y)^T + (x + y)(x + y)^T) / 2 gives the total of a pair
+    from its difference, which C_S has summed already, and one more product.
+    """
+    within = pair_scatter(vectors, queries, positives)
+    paired, pairs = np.concatenate([queries, positives]), len(queries)
+    if len(np.unique(paired)) < 2 * pairs:
+        return within, total_scatter(vectors, centre)[0]
+    sums = _second_moment(
+        vectors[queries[rows]] - centre + (vectors[positives[rows]] - centre) for rows in _blocks(pairs)
+    )
+    total = pairs / 2 * (within + sums)
+    alone = np.delete(np.arange(len(vectors)), paired)
+    if len(alone):
+        total += len(alone) * _second_moment(vectors[alone[rows]] - centre for rows in _blocks(len(alone)))
+    return within, total / len(vectors)
+
+
 def leading_variance(variances: np.ndarray) -> float:
     """Returns the mean of the 20 largest variances, what a shrinkage of 1 adds to each."""
     return float(np.sort(variances)[::-1][:LEADING].clip(0).mean())
