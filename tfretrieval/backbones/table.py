@@ -62,12 +62,16 @@ class Facts:
 def measure(name: str) -> Facts:
     """Measures a backbone without values: its variables get shapes only, so the largest needs no memory.
 
+    Clears Keras's session (layer numbers, unfinished scopes), as `keras.backend.clear_session` does.
+
     Raises:
         InputError: the name is unknown.
     """
     with keras.StatelessScope(initialize_variables=False):
         model = build_backbone(name)
         shape = _after_minimum(model).compute_output_spec(keras.KerasTensor((1, _SIDE, _SIDE, 3))).shape
+    # Keras remembers variables without values and would give them some, gigabytes, when the next scope ends.
+    keras.backend.clear_session()
     fixed = [layer.height for layer in model.layers if isinstance(layer, keras.layers.Resizing)]
     # A small fixed size hides the stride behind its border: 331 pixels leave 11 positions at stride 32.
     stride = 2 ** math.ceil(math.log2(fixed[0] / shape[1])) if fixed else round(_SIDE / shape[1])

@@ -1,6 +1,9 @@
+import gc
 from pathlib import Path
 
+import keras
 import pytest
+import tensorflow as tf
 
 from tfretrieval.backbones import BACKBONES, build_backbone, table
 from tfretrieval.errors import InputError
@@ -34,3 +37,13 @@ def test_facts_are_those_of_the_network_when_built():
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(InputError, match=r"--output=.*absent/table\.md cannot be written: No such file"):
         table.write(tmp_path / "absent" / "table.md", "text")
+
+
+def test_what_was_measured_gets_no_values_afterwards():
+    table.measure("vgg16")
+    with keras.StatelessScope():
+        pass
+    kernels = [
+        found for found in gc.get_objects() if isinstance(found, tf.Variable) and found.shape == (3, 3, 512, 512)
+    ]
+    assert not kernels
