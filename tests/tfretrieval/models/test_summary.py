@@ -82,8 +82,8 @@ def test_scales_add_up_and_resizing_is_told(network, tmp_path):
         assert part.cost.flops == first.cost.flops + second.cost.flops
         assert (part.cost.shape, part.cost.parameters) == (first.cost.shape, first.cost.parameters)
     assert (parts[-1].name, parts[-1].detail, len(parts)) == ("scales", "1, 0.5; power 1", len(whole) + 1)
-    # First the width, then the height: between four taps for each result and products of whole rows and columns.
-    assert 2 * 4 * (64 * 48 + 32 * 48) * 3 <= parts[-1].cost.flops <= 2 * (64 * 96 * 48 + 64 * 48 * 32) * 3
+    # The height in one block of 32 rows from all 64, then the width in two from the 68 columns near each.
+    assert parts[-1].cost.flops == 2 * (32 * 64 * 96 * 3 + 2 * 32 * 68 * 32 * 3)
     assert sum(part.cost.parameters for part in parts) == scaled.count_params()
 
 
