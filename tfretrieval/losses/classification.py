@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from tfretrieval.losses.owning import OwningLoss
+
 
 def cosines(descriptors, class_weights):
     """Returns the cosines of unit descriptors [B, D] to class weights [C, D] of any length: float32 [B, C]."""
@@ -14,7 +16,7 @@ def cross_entropy(logits, labels):
     return ops.mean(ops.sparse_categorical_crossentropy(ops.cast(labels, "int32"), logits, from_logits=True))
 
 
-class ClassificationLoss(keras.losses.Loss):
+class ClassificationLoss(OwningLoss):
     """A loss that compares descriptors with weights of each class.
 
     The class weights are the loss's own variables: training moves and checkpoints them, and the export has none of
@@ -29,11 +31,6 @@ class ClassificationLoss(keras.losses.Loss):
         super().__init__(**kwargs)
         self.trainable_variables: list[keras.Variable] = []
         self.non_trainable_variables: list[keras.Variable] = []
-
-    @property
-    def variables(self) -> list[keras.Variable]:
-        """All that a checkpoint of training needs."""
-        return [*self.trainable_variables, *self.non_trainable_variables]
 
     def build(self, instances: int, dimension: int, seed: int) -> None:
         """Makes the class weights.

@@ -2,8 +2,10 @@
 
 import keras
 
+from tfretrieval.losses.owning import OwningLoss
 
-class CompositeLoss(keras.losses.Loss):
+
+class CompositeLoss(OwningLoss):
     """A loss made of parts, whose variables and scalars are its own.
 
     Args:
@@ -26,11 +28,6 @@ class CompositeLoss(keras.losses.Loss):
     def non_trainable_variables(self) -> list[keras.Variable]:
         """Variables that change in training without a gradient: those of the parts, then the loss's own."""
         return [v for part in self.parts for v in getattr(part, "non_trainable_variables", [])] + self.own_non_trainable
-
-    @property
-    def variables(self) -> list[keras.Variable]:
-        """All that a checkpoint of training needs."""
-        return [*self.trainable_variables, *self.non_trainable_variables]
 
     @property
     def scalars(self) -> dict:

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from tfretrieval.losses import distances, pairs
+from tfretrieval.losses.owning import OwningLoss
 
 MARGIN, BOUNDARY = 0.2, 1.2
 REGULARISATION = 0.01  # this toolkit's
@@ -73,7 +74,7 @@ def margin_loss(
 
 
 @keras.saving.register_keras_serializable(package="tfretrieval")
-class Margin(keras.losses.Loss):
+class Margin(OwningLoss):
     """Keras loss of `margin_loss`; `y_true` is labels [B], `y_pred` descriptors [B, D].
 
     The boundary b is the loss's own variable, as the class weights of `NormSoftmax` are; `build` makes it. Matches
@@ -104,7 +105,6 @@ class Margin(keras.losses.Loss):
             raise ValueError(f"sampling={sampling!r} is unknown; one of {', '.join(SAMPLINGS)} is wanted.")
         self.margin, self.boundary, self.regularisation = margin, boundary, regularisation
         self.per_instance, self.sampling = per_instance, sampling
-        self.trainable_variables: list[keras.Variable] = []
 
     def build(self, instances: int, dimension: int, seed: int) -> None:
         """Makes the boundary: one, or one for each of the instances. The dimension and the seed have no part in it."""

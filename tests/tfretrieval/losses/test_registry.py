@@ -46,3 +46,11 @@ def test_every_entry_is_used_by_training_as_its_kind(name):
     config = TrainingConfig(loss=name)
     assert config.uses_tuples == (name in losses.TUPLE_LOSSES)
     assert type(config.make_loss()) is losses.LOSSES[name]
+
+
+@pytest.mark.parametrize("name", [name for name, loss in losses.LOSSES.items() if hasattr(loss, "build")])
+def test_what_training_moves_of_a_loss_is_what_a_checkpoint_keeps(name):
+    loss = losses.LOSSES[name]()
+    loss.build(instances=4, dimension=8, seed=0)
+    assert loss.trainable_variables
+    assert {id(variable) for variable in loss.trainable_variables} <= {id(variable) for variable in loss.variables}
