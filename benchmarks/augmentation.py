@@ -51,9 +51,7 @@ def main() -> None:
     layers = _keras_layers(FLAGS.size)
 
     def view(number: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
-        cut = lambda photo, to_photo: augmentation.cut_view(photo, to_photo, FLAGS.size)  # noqa: E731
-        view = tf.numpy_function(cut, [photos[number % FLAGS.batch], matrix], tf.uint8)
-        return tf.ensure_shape(view, [FLAGS.size, FLAGS.size, 3])
+        return augmentation.view(photos[number % FLAGS.batch], matrix, FLAGS.size)
 
     def vary(step: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
         return augmentation.vary_colours(views, colours, tf.stack([tf.constant(1, tf.int64), step]))

@@ -56,6 +56,11 @@ WHITENINGS = {
 }
 
 
+def file_name(row: str) -> str:
+    """Returns a row's name as part of a path."""
+    return row.replace(" ", "_").replace(",", "")
+
+
 @dataclasses.dataclass(frozen=True)
 class Described:
     """Descriptors of the splits, each float32 [N, D]; those of the training photos where a whitening is fitted."""
@@ -79,7 +84,7 @@ class Table:
 
     def describe(self, name: str, make_model, train: bool = False) -> Described:
         """Returns the descriptors of a network, from the network or from the file of an earlier run."""
-        path = self.output / "descriptors" / f"{name.replace(' ', '_').replace(',', '').replace('=', '_')}.npz"
+        path = self.output / "descriptors" / f"{file_name(name)}.npz"
         if not path.is_file():
             extractor = Extractor(make_model(), IMAGE_SIZE)
             bar = lambda total: console.progress(None, "extracting", total=total)  # noqa: E731
@@ -112,7 +117,7 @@ class Table:
 
 def trained_run(name: str, changes: dict, seed: str, records: RecordSet, output: Path) -> RunDirectory:
     """Trains a network, or opens the finished run of it."""
-    path = output / "runs" / f"{name.replace(' ', '_').replace(',', '').replace('=', '_')}-{seed}"
+    path = output / "runs" / f"{file_name(name)}-{seed}"
     config = TrainingConfig(
         loss="supervised_contrastive", instances=12, photos=4, image_size=IMAGE_SIZE, train_size=192, epochs=1,
         steps=FLAGS.steps, learning_rate=1e-4, freeze_through="block_5_add", validation_share=0.0, seed=int(seed),

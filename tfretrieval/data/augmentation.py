@@ -122,6 +122,12 @@ def cut_view(photo: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     return cv2.warpAffine(photo, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
 
 
+def view(photo: tf.Tensor, matrix: tf.Tensor, size: int) -> tf.Tensor:
+    """Returns `cut_view` in a graph: uint8 [size, size, 3]."""
+    cut = lambda pixels, to_photo: cut_view(pixels, to_photo, size)  # noqa: E731
+    return tf.ensure_shape(tf.numpy_function(cut, [photo, matrix], tf.uint8), [size, size, 3])
+
+
 class RandomColour(keras.layers.Layer):
     """Varies brightness, contrast, saturation and hue of each photo, [N, H, W, 3] in [0, 255].
 

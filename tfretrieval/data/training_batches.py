@@ -52,8 +52,7 @@ def training_batches(
     matrices = augmentation.view_matrices(store.sizes[rows], size, how, draws)
 
     def view(row: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
-        cut = lambda photo, to_photo: augmentation.cut_view(photo, to_photo, size)  # noqa: E731
-        return tf.ensure_shape(tf.numpy_function(cut, [store.photo(row), matrix], tf.uint8), [size, size, 3])
+        return augmentation.view(store.photo(row), matrix, size)
 
     def colour(step: tf.Tensor, photos: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         own_seed = tf.random.experimental.stateless_fold_in(base, -1 - step)
