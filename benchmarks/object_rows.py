@@ -27,6 +27,7 @@ from tfretrieval.training.train_objects import ObjectData, train_detector, train
 WEIGHTS = "mobilenetv2_{}_224_imagenet_notop.weights.h5"
 CROP = 224
 COLOURS = Augmentation(**SHOWN)
+BRANCH = BranchConfig(branch_maps="pyramid", branch_level=4, branch_layers=1, branch_width=512)
 
 
 def bar(total: int):
@@ -37,6 +38,11 @@ def bar(total: int):
 def teacher_network(weights: str | Path) -> keras.Model:
     """Returns the teacher: MobileNetV2-1.0 with ImageNet's weights, GeM with p = 3, L2."""
     return build_descriptor(DescriptorConfig("mobilenet_v2_1.0", str(Path(weights) / WEIGHTS.format("1.0"))))
+
+
+def detector_config(weights: str | None) -> DetectorConfig:
+    """Returns what the detector is made of: MobileNetV2-0.35 with a pyramid of three levels."""
+    return DetectorConfig("mobilenet_v2_0.35", weights, min_level=4, max_level=6, head_layers=1)
 
 
 def teacher_vectors(path: Path, weights: str | Path, crops: Callable[[], RecordSet]) -> Path:
@@ -73,8 +79,7 @@ class Training:
     def detector(self) -> RunDirectory:
         """Trains the detector, MobileNetV2-0.35 with a pyramid of three levels, or opens it where it is finished."""
         start = time.perf_counter()
-        weights = str(Path(self.weights) / WEIGHTS.format("0.35"))
-        detector = DetectorConfig("mobilenet_v2_0.35", weights, min_level=4, max_level=6, head_layers=1)
+        detector = detector_config(str(Path(self.weights) / WEIGHTS.format("0.35")))
         noted = {"set": self.name, "epochs": self.config.epochs}
         path = self.folder / f"detector_{self.name}"
         run, _ = train_detector(self.data, path, detector, self.config, self.views, COLOURS, noted, resume=True)
@@ -85,11 +90,10 @@ class Training:
         """Trains a student of a seed on a detector, or opens it where it is finished."""
         start = time.perf_counter()
         config = dataclasses.replace(self.config, seed=seed, epochs=self.student_epochs)
-        branch = BranchConfig(branch_maps="pyramid", branch_level=4, branch_layers=1, branch_width=512)
         guidance = Guidance("regress_l2+rkd_distance", "10+1")
         noted = {"set": self.name, "epochs": config.epochs}
         run, history = train_guided(
-            self.data, self.folder / f"student_{self.name}_{seed}", detector, branch, teacher, config, guidance,
+            self.data, self.folder / f"student_{self.name}_{seed}", detector, BRANCH, teacher, config, guidance,
             self.views, COLOURS, noted, resume=True,
         )  # fmt: skip
         told = f"{time.perf_counter() - start:.0f} s, loss {history[-1]['loss']:.3f}"

@@ -34,6 +34,7 @@ METHODS = {
     "f": "guided student",
 }
 TIMED_OBJECTS = 10
+TIMED_ASPECTS = np.linspace(0.5, 1.0, TIMED_OBJECTS)  # of the crops, every other one lying
 PASSES = {"a": 1, "b": 1, "c": 1 + TIMED_OBJECTS, "d": 2, "e": 1, "f": 1}  # of a network for a photo of so many objects
 
 
@@ -205,18 +206,28 @@ class ObjectAnalysis:
 
     def _milliseconds(self, passes: dict[str, Callable]) -> dict[str, float]:
         """Returns the median for one photo of 3 : 4 with `TIMED_OBJECTS` objects, by method."""
-        size, crop = self._options.image_size, self._options.crop_size
-        photo = tf.random.stateless_uniform([1, size, size * 3 // 4, 3], (0, 1), 0, 255)
-        crops = tf.random.stateless_uniform([TIMED_OBJECTS, crop, crop * 3 // 4, 3], (0, 1), 0, 255)
+        photo, crops = timed_pixels(self._options.image_size, self._options.crop_size)
         return {method: median_milliseconds(functools.partial(run, photo, crops)) for method, run in passes.items()}
 
 
+def timed_pixels(size: int, crop: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Returns what is timed: noise for a photo [1, size, 3 size / 4, 3] and for `TIMED_OBJECTS` crops [1, h, w, 3].
+
+    As crops of one photo are, each is of a shape of its own, its longer side `crop` pixels.
+    """
+    sides = [(crop, round(crop * aspect)) for aspect in TIMED_ASPECTS]
+    shapes = [(size, size * 3 // 4), *(pair[:: 1 - 2 * (place % 2)] for place, pair in enumerate(sides))]
+    photo, *crops = (tf.random.stateless_uniform([1, *shape, 3], (0, 1), 0, 255) for shape in shapes)
+    return photo, crops
+
+
 def passes_of(classifier: keras.Model, student: GuidedObjectEmbedder) -> dict[str, Callable]:
-    """Returns, for each method, a graph function of a photo [1, H, W, 3] and crops [K, h, w, 3] that does its passes.
+    """Returns a function for each method that does its passes, of a photo [1, H, W, 3] and a list of crops [n, h, w, 3].
 
     Methods that look at boxes find them first, by the student's detector and its non-maximum suppression:
     `find_and_describe` in (e) and (f), the detector alone in (c) and (d). What is then described does not depend on
-    what was found, so that each method describes `TIMED_OBJECTS` objects; in (c) their crops are one batch.
+    what was found, so that each method describes `TIMED_OBJECTS` objects. The classifier runs once for each item of
+    the crops in (c): crops keep their aspect, and those of one photo are seldom of one shape.
     """
     detector = student.detector
     attention, plain, trunk = from_descriptor(classifier), plain_branch(detector), trunk_descriptor(detector)
@@ -229,15 +240,23 @@ def passes_of(classifier: keras.Model, student: GuidedObjectEmbedder) -> dict[st
 
     hard = lambda photo: attention({"photos": photo, "boxes": boxes, "valid": valid}, training=False)  # noqa: E731
     both = lambda model, photo: model.find_and_describe(photo, TIMED_OBJECTS, 0.0)["object_descriptors"]  # noqa: E731
-    passes = {
-        "a": lambda photo, crops: classifier(photo, training=False),
-        "b": lambda photo, crops: trunk(photo, training=False),
-        "c": lambda photo, crops: (find(photo), classifier(crops, training=False)),
-        "d": lambda photo, crops: (find(photo), hard(photo)["object_descriptors"]),
-        "e": lambda photo, crops: both(plain, photo),
-        "f": lambda photo, crops: both(student, photo),
+    of_any_shape = tf.function(
+        lambda photos: classifier(photos, training=False), input_signature=[tf.TensorSpec([None, None, None, 3])]
+    )
+    finding = tf.function(find)
+    return {
+        "a": lambda photo, crops: of_any_shape(photo),
+        "b": _of_photo(lambda photo: trunk(photo, training=False)),
+        "c": lambda photo, crops: (finding(photo), *map(of_any_shape, crops)),
+        "d": _of_photo(lambda photo: (find(photo), hard(photo)["object_descriptors"])),
+        "e": _of_photo(lambda photo: both(plain, photo)),
+        "f": _of_photo(lambda photo: both(student, photo)),
     }
-    return {name: tf.function(run) for name, run in passes.items()}
+
+
+def _of_photo(run: Callable) -> Callable:
+    graph = tf.function(run)
+    return lambda photo, crops: graph(photo)
 
 
 def median_milliseconds(run: Callable, times: int = 9) -> float:
