@@ -222,7 +222,7 @@ def timed_pixels(size: int, crop: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
 
 
 def passes_of(classifier: keras.Model, student: GuidedObjectEmbedder) -> dict[str, Callable]:
-    """Returns a function for each method that does its passes, of a photo [1, H, W, 3] and a list of crops [n, h, w, 3].
+    """Returns functions that do the passes of each method, of a photo [1, H, W, 3] and a list of crops [n, h, w, 3].
 
     Methods that look at boxes find them first, by the student's detector and its non-maximum suppression:
     `find_and_describe` in (e) and (f), the detector alone in (c) and (d). What is then described does not depend on
