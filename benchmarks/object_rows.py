@@ -40,9 +40,9 @@ def teacher_network(weights: str | Path) -> keras.Model:
     return build_descriptor(DescriptorConfig("mobilenet_v2_1.0", str(Path(weights) / WEIGHTS.format("1.0"))))
 
 
-def detector_config(weights: str | None) -> DetectorConfig:
-    """Returns what the detector is made of: MobileNetV2-0.35 with a pyramid of three levels."""
-    return DetectorConfig("mobilenet_v2_0.35", weights, min_level=4, max_level=6, head_layers=1)
+def detector_config(weights: str | None, width: str = "0.35") -> DetectorConfig:
+    """Returns what the detector is made of: a MobileNetV2 with a pyramid of three levels."""
+    return DetectorConfig(f"mobilenet_v2_{width}", weights, min_level=4, max_level=6, head_layers=1)
 
 
 def teacher_vectors(path: Path, weights: str | Path, crops: Callable[[], RecordSet]) -> Path:
@@ -66,6 +66,9 @@ class Training:
         views: how they are varied.
         config: the detector's training.
         student_epochs: epochs of the students' training, which is the detector's otherwise.
+        width: of the trunk, a MobileNetV2.
+        branch: of the students.
+        student_rate: learning rate of the students' training at its highest; the detector's when 0.
     """
 
     name: str
@@ -75,11 +78,14 @@ class Training:
     views: ViewConfig
     config: DetectorTraining
     student_epochs: int
+    width: str = "0.35"
+    branch: BranchConfig = BRANCH
+    student_rate: float = 0.0
 
     def detector(self) -> RunDirectory:
-        """Trains the detector, MobileNetV2-0.35 with a pyramid of three levels, or opens it where it is finished."""
+        """Trains the detector, or opens it where it is finished."""
         start = time.perf_counter()
-        detector = detector_config(str(Path(self.weights) / WEIGHTS.format("0.35")))
+        detector = detector_config(str(Path(self.weights) / WEIGHTS.format(self.width)), self.width)
         noted = {"set": self.name, "epochs": self.config.epochs}
         path = self.folder / f"detector_{self.name}"
         run, _ = train_detector(self.data, path, detector, self.config, self.views, COLOURS, noted, resume=True)
@@ -89,11 +95,12 @@ class Training:
     def student(self, detector: RunDirectory, teacher: Path, seed: int) -> RunDirectory:
         """Trains a student of a seed on a detector, or opens it where it is finished."""
         start = time.perf_counter()
-        config = dataclasses.replace(self.config, seed=seed, epochs=self.student_epochs)
+        rate = self.student_rate or self.config.learning_rate
+        config = dataclasses.replace(self.config, seed=seed, epochs=self.student_epochs, learning_rate=rate)
         guidance = Guidance("regress_l2+rkd_distance", "10+1")
         noted = {"set": self.name, "epochs": config.epochs}
         run, history = train_guided(
-            self.data, self.folder / f"student_{self.name}_{seed}", detector, BRANCH, teacher, config, guidance,
+            self.data, self.folder / f"student_{self.name}_{seed}", detector, self.branch, teacher, config, guidance,
             self.views, COLOURS, noted, resume=True,
         )  # fmt: skip
         told = f"{time.perf_counter() - start:.0f} s, loss {history[-1]['loss']:.3f}"

@@ -1,8 +1,10 @@
 """Objects in drawn scenes: the six rows of the object-embedding analysis for buildings that nothing has trained on.
 
 Each photo shows one building among others and clutter. The detector finds buildings, all as one class; queries and
-database show other buildings than training. The teacher is MobileNetV2-1.0 as ImageNet left it. What is finished in
---output is kept: the command can be stopped and given again. Needs the weights in ../shared/data/weights.
+database show other buildings than training. The teacher is MobileNetV2-1.0 as ImageNet left it, and so is the
+detector's trunk, of which nothing is trained: the student's branch begins as the teacher's map with boxes as hard
+attention, and learns from there. What is finished in --output is kept: the command can be stopped and given again.
+Needs the weights in ../shared/data/weights.
 Example: python -m benchmarks.scenes_objects --seeds=0,1,2
 """
 
@@ -24,7 +26,7 @@ from tfretrieval.data.sources import SourceOptions
 from tfretrieval.data.write_records import WriteOptions, write_record_set
 from tfretrieval.evaluation.analysis_page import ANALYSIS, AnalysisResult
 from tfretrieval.evaluation.object_analysis import AnalysisOptions, ObjectAnalysis
-from tfretrieval.models.guided import GuidedObjectEmbedder
+from tfretrieval.models.guided import BranchConfig, GuidedObjectEmbedder
 from tfretrieval.training.detector import detect_split, finder, score
 from tfretrieval.training.detector_config import DetectorTraining
 from tfretrieval.training.run_directory import RunDirectory
@@ -35,12 +37,14 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("weights", "../shared/data/weights", "Folder of the MobileNetV2 weights.")
 flags.DEFINE_string("output", "runs/scenes_objects", "Directory for everything.")
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of the students.")
-flags.DEFINE_integer("train_buildings", 24, "Buildings that train.", lower_bound=1)
+flags.DEFINE_integer("train_buildings", 100, "Buildings that train.", lower_bound=1)
 flags.DEFINE_integer("other_buildings", 16, "Buildings of queries and database.", lower_bound=2)
 flags.DEFINE_integer("photos", 10, "Photos of each building, three of which are queries.", lower_bound=4)
 flags.DEFINE_integer("epochs", 0, "Epochs of each training, in the place of the usual.", lower_bound=0)
 
 SIZE, QUERIES = 192, 3
+BRANCH = BranchConfig(branch_maps="trunk", branch_level=5, branch_layers=0)
+LAST_LAYER = "out_relu"
 VIEWS = ViewConfig(mirror=False)
 
 
@@ -76,10 +80,12 @@ def records(name: str, **options) -> RecordSet:
 def training(made: RecordSet) -> object_rows.Training:
     """Returns how detector and students are trained."""
     config = DetectorTraining(
-        classes_merged=True, size=SIZE, epochs=FLAGS.epochs or 10, validate_every=1000, learning_rate=5e-4
-    )
+        classes_merged=True, size=SIZE, epochs=FLAGS.epochs or 4, validate_every=1000, learning_rate=5e-4,
+        freeze_through=LAST_LAYER,
+    )  # fmt: skip
     data, folder = ObjectData.of(made, "database"), Path(FLAGS.output)
-    return object_rows.Training("scenes", folder, FLAGS.weights, data, VIEWS, config, FLAGS.epochs or 6)
+    epochs = FLAGS.epochs or 3
+    return object_rows.Training("scenes", folder, FLAGS.weights, data, VIEWS, config, epochs, "1.0", BRANCH, 2e-5)
 
 
 def building_ap50(detector: RunDirectory, made: RecordSet) -> float:

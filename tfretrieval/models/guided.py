@@ -3,7 +3,6 @@
 import dataclasses
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -179,17 +178,22 @@ def plain_branch(detector: keras.Model, level: int | None = None) -> GuidedObjec
     level = min(max(4, min(there)), max(there)) if level is None else level
     channels = there.get(level, 1)
     branch = BranchConfig(dimension=channels, branch_level=level, branch_layers=0, branch_pooling="spoc")
-    model = GuidedObjectEmbedder(detector, branch, name="plain")
-    model.head.get_layer("linear").set_weights([np.eye(channels, dtype=np.float32), np.zeros(channels, np.float32)])
-    return model
+    return GuidedObjectEmbedder(detector, branch, name="plain")  # whose linear layer begins as the identity
 
 
 def _head(branch: BranchConfig, channels: int) -> keras.Model:
-    """Returns the branch from crops [M, h, w, C] to vectors [M, dimension]."""
+    """Returns the branch from crops [M, h, w, C] to vectors [M, dimension].
+
+    Without convolutions and with as many dimensions as channels, it begins as the pooling alone: where the map is the
+    teacher's own, the student begins at the teacher's map with boxes as hard attention. This toolkit's choice.
+    """
     crops = keras.Input((branch.branch_size, branch.branch_size, channels), name="crops")
     maps = crops
     for number in range(branch.branch_layers):
         layer = keras.layers.Conv2D(branch.branch_width, 3, padding="same", activation="relu", name=f"conv_{number}")
         maps = layer(maps)
     pooled = POOLINGS[branch.branch_pooling](name="pooling")(maps)
-    return keras.Model(crops, keras.layers.Dense(branch.dimension, name="linear")(pooled), name="branch")
+    plain = not branch.branch_layers and channels == branch.dimension
+    start = "identity" if plain else "glorot_uniform"
+    linear = keras.layers.Dense(branch.dimension, kernel_initializer=start, name="linear")
+    return keras.Model(crops, linear(pooled), name="branch")
