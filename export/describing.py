@@ -15,7 +15,8 @@ from export.object_signature import ObjectSettings
 from export.saving import ServedModel, load_source
 from export.server.errors import useful_line
 from tfretrieval import files
-from tfretrieval.data import records
+from tfretrieval.data import query_crops
+from tfretrieval.data.query_crops import SCALED, WHOLE
 from tfretrieval.data.record_set import Split
 from tfretrieval.descriptors import Descriptors
 from tfretrieval.errors import InputError
@@ -34,16 +35,18 @@ class Describer:
         name: what it is: a server's address or a model's folder.
         card: dimension, image_size and model_sha256 of its model, as far as it tells them.
         describe: (split, progress) -> float32 [N, D]; `progress` makes a bar from a number of photos.
-        describe_objects: likewise -> the objects of the N photos; None where its model finds none.
+        describe_objects: likewise -> the objects of the N photos, whole ones; None where its model finds none.
+        query_crop: how `describe` cuts queries that have a box, one of `query_crops.QUERY_CROPS`.
     """
 
     name: str
     card: dict
     describe: Callable[[Split, Progress], np.ndarray]
     describe_objects: Callable[[Split, Progress], ObjectArrays] | None = None
+    query_crop: str = SCALED
 
     def extract(self, split: Split, progress: Progress, header: dict) -> Descriptors:
-        """Describes a split and notes how.
+        """Describes a split and notes how; `query_crop` is noted where photos of the split have a box.
 
         Args:
             split: the photos.
@@ -59,13 +62,22 @@ class Describer:
             "image_size": self.card.get("image_size"),
             "milliseconds_per_photo": round(taken, 3),
             "split": split.name,
+            **({"query_crop": self.query_crop} if query_crops.has_boxes(split) else {}),
             **header,
         }
         return Descriptors(vectors, split.ids, meta)
 
 
-def from_server(client: DescriptorClient) -> Describer:
-    """Describes through a running server."""
+def from_server(client: DescriptorClient, query_crop: str = SCALED) -> Describer:
+    """Describes through a running server, to which queries with a box go cut and resized, as PNG.
+
+    Args:
+        client: a client of the server.
+        query_crop: see `Describer`.
+
+    Raises:
+        InputError: the server does not answer as a descriptor model.
+    """
 
     @contextlib.contextmanager
     def refusals(split: Split) -> Iterator[None]:
@@ -79,7 +91,8 @@ def from_server(client: DescriptorClient) -> Describer:
 
     def describe(split: Split, progress: Progress) -> np.ndarray:
         with refusals(split):
-            return _gather(client.describe_batches(encoded_photos(split)), split, progress)
+            photos = encoded_photos(split, card.get("image_size"), query_crop)
+            return _gather(client.describe_batches(photos), split, progress)
 
     def describe_objects(split: Split, progress: Progress) -> ObjectArrays:
         with refusals(split):
@@ -87,13 +100,17 @@ def from_server(client: DescriptorClient) -> Describer:
 
     try:
         card = client.card()
-        return Describer(client.address, card, describe, describe_objects if "objects" in card else None)
+        return Describer(client.address, card, describe, describe_objects if "objects" in card else None, query_crop)
     except ServingError as error:
         raise InputError(f"--server={client.address} does not answer as a descriptor model: {error}") from error
 
 
 def from_model(
-    folder: str | Path, batch_photos: int = 32, which: str = "best", objects: ObjectSettings | None = None
+    folder: str | Path,
+    batch_photos: int = 32,
+    which: str = "best",
+    objects: ObjectSettings | None = None,
+    query_crop: str = SCALED,
 ) -> Describer:
     """Describes with a model in this process: a SavedModel's folder, or a run directory's Keras network.
 
@@ -102,30 +119,37 @@ def from_model(
         batch_photos: most photos run together.
         which: of a run directory, the network: "best", "last" or "untrained".
         objects: of a run directory, which objects are found; a SavedModel has its own settings.
+        query_crop: see `Describer`.
 
     Raises:
         InputError: the folder holds neither.
     """
     if (Path(folder) / DESCRIPTION).is_file():
-        return _from_run(RunDirectory.load(folder), batch_photos, which, objects or ObjectSettings())
+        return _from_run(RunDirectory.load(folder), batch_photos, which, objects or ObjectSettings(), query_crop)
     model = ServedModel.load(folder)
+    card = model.card or {"model_sha256": files.sha256_of_tree(model.version)}
 
-    def batches(split: Split) -> Iterator[list[bytes]]:
-        return split_batches(encoded_photos(split), max_bytes=64 << 20, max_photos=batch_photos)
+    def batches(photos: Iterator[bytes]) -> Iterator[list[bytes]]:
+        return split_batches(photos, max_bytes=64 << 20, max_photos=batch_photos)
 
     def describe(split: Split, progress: Progress) -> np.ndarray:
-        return _gather(map(model.describe, batches(split)), split, progress)
+        photos = encoded_photos(split, card.get("image_size"), query_crop)
+        return _gather(map(model.describe, batches(photos)), split, progress)
 
     def describe_objects(split: Split, progress: Progress) -> ObjectArrays:
-        return _gather_objects(map(model.describe_objects, batches(split)), split, progress)
+        return _gather_objects(map(model.describe_objects, batches(encoded_photos(split))), split, progress)
 
-    card = model.card or {"model_sha256": files.sha256_of_tree(model.version)}
-    return Describer(str(folder), card, describe, describe_objects if model.finds_objects else None)
+    return Describer(str(folder), card, describe, describe_objects if model.finds_objects else None, query_crop)
 
 
-def _from_run(run: RunDirectory, batch_photos: int, which: str, objects: ObjectSettings) -> Describer:
+def _from_run(run: RunDirectory, batch_photos: int, which: str, objects: ObjectSettings, query_crop: str) -> Describer:
     source = load_source(run.path, which)
     extractor = Extractor(source.network, source.image_size, batch_photos)
+
+    def describe(split: Split, progress: Progress) -> np.ndarray:
+        photos = query_crops.cropped_photos(split, source.image_size, query_crop)
+        return extractor.describe(photos, len(split), progress)
+
     card = {"dimension": source.dimension, "image_size": source.image_size, "model_sha256": source.sha256}
 
     def describe_objects(split: Split, progress: Progress) -> ObjectArrays:
@@ -140,8 +164,9 @@ def _from_run(run: RunDirectory, batch_photos: int, which: str, objects: ObjectS
     return Describer(
         str(run.model(which)),
         card,
-        lambda split, progress: extractor(split, progress=progress),
+        describe,
         describe_objects if source.finds_objects else None,
+        query_crop,
     )
 
 
@@ -167,10 +192,9 @@ def _as_served(found: Described, split: Split, most: int) -> ObjectArrays:
     )
 
 
-def encoded_photos(split: Split) -> Iterator[bytes]:
-    """Yields the encoded photos of a split in order, reading one record at a time."""
-    for row in range(len(split)):
-        yield records.decode_record(split.read(row)).photo.encoded
+def encoded_photos(split: Split, image_size: int | None = None, query_crop: str = WHOLE) -> Iterator[bytes]:
+    """Yields the encoded photos of a split in order, reading one record at a time; see `query_crops.encoded_crops`."""
+    return query_crops.encoded_crops(split, image_size, query_crop)
 
 
 def _gather(batches: Iterator[np.ndarray], split: Split, progress: Progress) -> np.ndarray:

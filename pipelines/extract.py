@@ -19,6 +19,7 @@ from export.client import DescriptorClient
 from export.describing import Describer
 from pipelines import script
 from tfretrieval import console, provenance
+from tfretrieval.data.query_crops import QUERY_CROPS, SCALED
 from tfretrieval.data.record_set import RecordSet
 from tfretrieval.data.teacher_records import TeacherCard, write_with_descriptors
 from tfretrieval.errors import InputError
@@ -41,6 +42,13 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("batch", 32, "Most photos in one request.", lower_bound=1)
 flags.DEFINE_float("timeout", 60.0, "Seconds that one request may take, with its retries.", lower_bound=0.001)
+flags.DEFINE_enum(
+    "query_crop",
+    SCALED,
+    QUERY_CROPS,
+    "Queries whose benchmark gives them a box: scaled describes the crop at the size its content has in the whole "
+    "photo, as the revisited benchmarks do; unscaled at the image size, as a photo of its own; none the whole photo.",
+)
 flags.DEFINE_boolean("objects", False, "Describe the objects of the photos too, by the run in --model.")
 script.define_flags(ExtractionOptions)
 
@@ -107,12 +115,12 @@ def main() -> None:
         return
     _refuse_object_flags()
     if FLAGS.model:
-        write(describing.from_model(FLAGS.model, FLAGS.batch, FLAGS.which), records)
+        write(describing.from_model(FLAGS.model, FLAGS.batch, FLAGS.which, query_crop=FLAGS.query_crop), records)
         return
     with DescriptorClient(
         FLAGS.server, FLAGS.model_name, timeout=FLAGS.timeout, max_batch_photos=FLAGS.batch
     ) as client:
-        write(describing.from_server(client), records)
+        write(describing.from_server(client, FLAGS.query_crop), records)
 
 
 def _refuse_object_flags() -> None:

@@ -4,14 +4,21 @@ Example: python -m pipelines.make_records --source=folder --input=photos --outpu
 
 With objects: python -m pipelines.make_records --source=voc --input=photos --output=runs/objects
 --splits=train:train,queries:test,database:train --crop_objects=queries
+
+Of a benchmark with its own ground truth: python -m pipelines.make_records --source=roxford5k --input=roxford5k
+--output=runs/roxford5k
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
 from pipelines import script
 from tfretrieval import console, files
+from tfretrieval.data.benchmark_sources import JUDGED_SOURCES, LABEL_PROTOCOLS, LABELLED_SOURCES, published_notes
+from tfretrieval.data.distractors import with_distractors
+from tfretrieval.data.judgements import JudgedPhotos
 from tfretrieval.data.object_sources import (
     BOXES_OF,
     OBJECT_SOURCES,
@@ -21,24 +28,37 @@ from tfretrieval.data.object_sources import (
     read_names,
     read_objects,
 )
-from tfretrieval.data.record_set import DESCRIPTION, RecordSet
-from tfretrieval.data.sources import SOURCES, SourceOptions
+from tfretrieval.data.record_set import DESCRIPTION, JUDGED, RecordSet
+from tfretrieval.data.sources import SourceOptions
 from tfretrieval.data.write_records import DEFAULT_MAX_PIXELS, WriteOptions, write_record_set
+from tfretrieval.errors import InputError
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_enum(
     "source",
     "folder",
-    sorted(SOURCES | OBJECT_SOURCES),
+    sorted(LABELLED_SOURCES | OBJECT_SOURCES | JUDGED_SOURCES),
     "Kind of input: folder (one leaf folder per instance), csv (photo, instance, split), retrieval_sfm (a folder "
     "with retrieval-SfM-120k.pkl or its like and the photos in ims, both from "
-    "http://cmp.felk.cvut.cz/cnnimageretrieval/data/train), or with objects in boxes: voc (a folder of Pascal-VOC "
-    "XML), coco (JSON), open_images (csv).",
+    "http://cmp.felk.cvut.cz/cnnimageretrieval/data/train); with objects in boxes: voc (a folder of Pascal-VOC "
+    "XML), coco (JSON), open_images (csv); or a benchmark, its photos and its ground truth, as roxford5k and rparis6k "
+    "(gnd_roxford5k.pkl or .mat from http://cmp.felk.cvut.cz/revisitop/data/datasets, and the photos in jpg), oxford5k "
+    "and paris6k (photos in jpg, and the text files from https://www.robots.ox.ac.uk/~vgg/data/oxbuildings and "
+    "parisbuildings). docs/benchmarks.md tells of every benchmark what is needed and where it is had.",
 )
 flags.DEFINE_string("input", None, "The folder, or the csv or JSON file.", required=True)
 flags.DEFINE_string("output", None, "Directory to write; it appears when everything is in it.", required=True)
-flags.DEFINE_string("name", None, "Name of the set; the input's own name by default.")
+flags.DEFINE_string(
+    "name", None, "Name of the set; by default the source's for benchmarks with a ground truth, else the input's own."
+)
+flags.DEFINE_string(
+    "distractors",
+    None,
+    "Benchmarks with a ground truth: photos to put after the database, which leaves the ground truth as it is. A text "
+    "file of paths below jpg beside it, as revisitop1m.txt of http://ptak.felk.cvut.cz/revisitop/revisitop1m, the "
+    "folder that it is in, or a folder of photos.",
+)
 flags.DEFINE_integer("shards", 0, "Shards of each split; 0 makes one for every 1,024 photos.")
 flags.DEFINE_integer(
     "max_pixels", DEFAULT_MAX_PIXELS, "Photos with more pixels than this are rejected, from their header."
@@ -57,9 +77,15 @@ flags.DEFINE_float(
 flags.DEFINE_string(
     "photos_root",
     None,
-    "csv, coco, open_images: folder that relative photo paths start from; the csv file's own by default.",
+    "csv, coco, open_images: folder that relative photo paths start from; the csv file's own by default. "
+    "gldv1, gldv2...: the folder that train, index and test are in.",
 )
-flags.DEFINE_string("photo_list", None, "retrieval_sfm: name of the .pkl file in --input, where several are there.")
+flags.DEFINE_string(
+    "photo_list",
+    None,
+    "retrieval_sfm: name of the .pkl file in --input, where several are there. gldv1, gldv2...: name of the csv list, "
+    "where it is not the usual one.",
+)
 flags.DEFINE_integer("seed", 0, "Seed of the choice of what is held out and of queries.")
 flags.DEFINE_list(
     "splits",
@@ -80,13 +106,10 @@ flags.DEFINE_integer("first_pixel", 0, "voc: 1 for the VOC challenge's files, wh
 def main() -> None:
     """Makes the records and prints what was written."""
     source = SourceOptions(FLAGS.holdout_share, FLAGS.query_share, FLAGS.photos_root, FLAGS.seed, FLAGS.photo_list)
-    if FLAGS.source in OBJECT_SOURCES:
-        found = read_objects(FLAGS.source, FLAGS.input, source, _object_options())
-    else:
-        found = ObjectPhotos(SOURCES[FLAGS.source](FLAGS.input, source))
+    found, judged = _read(source)
     noted = script.flag_values(main, without=("output",))
     options = WriteOptions(
-        FLAGS.name or Path(FLAGS.input).resolve().stem,
+        FLAGS.name or (FLAGS.source if judged else Path(FLAGS.input).resolve().stem),
         FLAGS.shards,
         FLAGS.max_pixels,
         FLAGS.max_rejected,
@@ -95,19 +118,38 @@ def main() -> None:
         found.classes,
         found.left_out,
         found.orphans,
+        judged,
+        LABEL_PROTOCOLS.get(FLAGS.source, ""),
     )
     bar = lambda photos: iter(console.progress(photos, "photos to records", total=len(found.entries)))  # noqa: E731
     made, rejected = write_record_set(found.entries, FLAGS.output, options, progress=bar)
     script.save_flags(main, FLAGS.output)
     for name, split in made.splits.items():
-        console.say(
-            f"{name}: {len(split)} photos of {len(set(split.labels.tolist()))} instances in {len(split.shards)} shards"
-        )
+        shown = "" if judged else f" of {len(set(split.labels.tolist()))} instances"
+        console.say(f"{name}: {len(split)} photos{shown} in {len(split.shards)} shards")
     if made.classes:
         _say_objects(made)
+    for note in _notes(made):
+        console.say(f"note: {note}")
     if rejected:
         console.say(f"rejected: {len(rejected)} photos, reasons in {FLAGS.output}/rejected.csv")
     console.say(f"wrote {FLAGS.output} (SHA-256 {made.sha256[:12]})")
+
+
+def _read(options: SourceOptions) -> tuple[ObjectPhotos, JudgedPhotos | None]:
+    """Reads the source; returns its photos, and with their ground truth those of a benchmark that has one."""
+    if FLAGS.source in JUDGED_SOURCES:
+        judged = JUDGED_SOURCES[FLAGS.source](FLAGS.input, options)
+        judged = with_distractors(judged, FLAGS.distractors) if FLAGS.distractors else judged
+        return ObjectPhotos(list(judged.entries)), judged
+    if FLAGS.distractors:
+        raise InputError(
+            f"--distractors={FLAGS.distractors} is given with --source={FLAGS.source}; one of "
+            f"{', '.join(sorted(JUDGED_SOURCES))} is wanted with it."
+        )
+    if FLAGS.source in OBJECT_SOURCES:
+        return read_objects(FLAGS.source, FLAGS.input, options, _object_options()), None
+    return ObjectPhotos(LABELLED_SOURCES[FLAGS.source](FLAGS.input, options)), None
 
 
 def _object_options() -> ObjectOptions:
@@ -121,6 +163,14 @@ def _object_options() -> ObjectOptions:
         boxes_of=FLAGS.boxes_of,
         first_pixel=FLAGS.first_pixel,
     )
+
+
+def _notes(made: RecordSet) -> Sequence[str]:
+    """Returns what a user should know of a benchmark: counts that differ from the published ones, say."""
+    description = files.read_json(made.directory / DESCRIPTION, "a record set")
+    if JUDGED in description:
+        return description[JUDGED]["notes"]
+    return published_notes(FLAGS.source, {name: len(split) for name, split in made.splits.items()})
 
 
 def _say_objects(made: RecordSet) -> None:

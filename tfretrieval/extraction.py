@@ -42,7 +42,20 @@ class Extractor:
             if whole
             else photo_store.read_rows(split, rows, self.longer_side).enumerate().map(lambda at, photo: (at, photo[1]))
         )
-        vectors = np.empty((len(split) if whole else len(rows), self.dimension), np.float32)
+        return self.describe(photos, len(split) if whole else len(rows), progress)
+
+    def describe(self, photos: tf.data.Dataset, count: int, progress: Callable | None = None) -> np.ndarray:
+        """Describes decoded photos.
+
+        Args:
+            photos: a dataset of (place int64 scalar, photo uint8 [h, w, 3]), each place from 0 to `count` - 1 once.
+            count: M, how many they are.
+            progress: see `__call__`.
+
+        Returns:
+            float32 [M, D], in the order of the places.
+        """
+        vectors = np.empty((count, self.dimension), np.float32)
         bar = progress(len(vectors)) if progress else None
         for places, batch in pipeline.batches_of_equal_shape(photos, self.batch_size):
             vectors[places.numpy()] = self._forward(batch).numpy()

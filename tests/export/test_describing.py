@@ -74,7 +74,7 @@ def test_a_photo_whose_objects_the_model_or_server_refuses_is_named(object_base,
     split = record_set.split("database")
     encoded = list(describing.encoded_photos(split))
     encoded[7] = b"no image"
-    monkeypatch.setattr(describing, "encoded_photos", lambda _: iter(encoded))
+    monkeypatch.setattr(describing, "encoded_photos", lambda *_: iter(encoded))
     with pytest.raises(InputError, match=rf"a photo from {split.ids[5]!r} on was refused by the model: image_bytes"):
         describing.from_model(object_base, batch_photos=5).describe_objects(split, bar)
     with (
@@ -102,7 +102,7 @@ def test_a_photo_that_the_model_refuses_is_told_with_its_place_and_the_reason(mo
     split = record_set.split("database")
     encoded = list(describing.encoded_photos(split))
     encoded[7] = b"no image"
-    monkeypatch.setattr(describing, "encoded_photos", lambda _: iter(encoded))
+    monkeypatch.setattr(describing, "encoded_photos", lambda *_: iter(encoded))
     with pytest.raises(InputError) as error:
         describing.from_model(model, batch_photos=5).describe(split, bar)
     told = str(error.value)

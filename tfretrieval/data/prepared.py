@@ -3,8 +3,10 @@
 import dataclasses
 from collections.abc import Mapping
 
+from tfretrieval.data.judgements import QueryJudgement
 from tfretrieval.data.objects import NO_OBJECT, ObjectFault, PhotoObjects, PlacedObject, place_objects
-from tfretrieval.data.photos import PhotoError, RecordPhoto, crop_photo, prepare_photo, stored_photo
+from tfretrieval.data.photos import PhotoError, RecordPhoto, crop_photo, prepare_photo, stored_photo, upright_box
+from tfretrieval.data.query_crops import pixel_window
 from tfretrieval.data.records import Record, RecordObject
 from tfretrieval.data.sources import PhotoEntry
 
@@ -30,13 +32,16 @@ class Prepared:
     clipped: int = 0
 
 
-def prepare_entry(entry: PhotoEntry, max_pixels: int, label_of: Mapping[str, int]) -> Prepared:
+def prepare_entry(
+    entry: PhotoEntry, max_pixels: int, label_of: Mapping[str, int], judgement: QueryJudgement | None = None
+) -> Prepared:
     """Reads a photo and checks its boxes.
 
     Args:
         entry: the photo.
         max_pixels: see `prepare_photo`.
         label_of: label of every instance and class.
+        judgement: of a judged query; its box is turned as the photo is.
     """
     known = entry.objects.annotation.faults if entry.objects else ()
     try:
@@ -47,12 +52,25 @@ def prepare_entry(entry: PhotoEntry, max_pixels: int, label_of: Mapping[str, int
         if entry.objects:
             return _with_objects(entry, encoded, photo, label_of)
         boxes = tuple(_relative_box(box, photo) for box in entry.boxes)
-        record = Record(photo, entry.photo_id, label_of[entry.instance], entry.instance, boxes)
+        judgement = _upright_judgement(judgement, encoded)
+        record = Record(photo, entry.photo_id, label_of[entry.instance], entry.instance, boxes, (), judgement)
         return Prepared((record,), ((),))
     except OSError as error:
         return Prepared(fault=f"the file cannot be read: {error.strerror or error}", faults=known)
     except PhotoError as error:
         return Prepared(fault=str(error), faults=known)
+
+
+def _upright_judgement(judgement: QueryJudgement | None, encoded: bytes) -> QueryJudgement | None:
+    """Turns the box of a query, and checks that it can be cut out."""
+    if judgement is None or judgement.box is None:
+        return judgement
+    box = upright_box(judgement.box, stored_photo(encoded))
+    try:
+        pixel_window(box)
+    except ValueError as error:
+        raise PhotoError(str(error)) from None
+    return dataclasses.replace(judgement, box=box)
 
 
 def _relative_box(box: tuple[float, float, float, float], photo: RecordPhoto) -> tuple[float, float, float, float]:

@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from tfretrieval import files
+from tfretrieval.data.judgement_index import JUDGEMENT_INDEX, read_judgements
+from tfretrieval.data.judgements import QueryJudgement
 from tfretrieval.data.object_index import OBJECT_INDEX, SplitObjects, read_objects_index
 from tfretrieval.errors import InputError
 
 DESCRIPTION = "dataset.json"
 BENCHMARK = "benchmark.json"
 PHOTO_INDEX = "photos.csv"
-BY_INSTANCE, BY_CONTENT = "instance", "content"  # what makes a benchmark's database photos relevant
+BY_INSTANCE, BY_CONTENT, JUDGED = "instance", "content", "judged"  # what makes a benchmark's database photos relevant
 INDEX_COLUMNS = ("split", "shard", "offset", "length", "photo", "label", "height", "width")
 
 
@@ -31,6 +33,7 @@ class Split:
         labels: int64 [N], index of each photo's instance in the set's label map.
         sizes: int32 [N, 2], height and width in pixels.
         objects: the photos' objects, in sets of a source with objects; otherwise None.
+        judgements: N judgements, of the queries of a benchmark that has them; otherwise None.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Split:
     labels: np.ndarray
     sizes: np.ndarray
     objects: SplitObjects | None = None
+    judgements: tuple[QueryJudgement, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -103,6 +107,7 @@ class RecordSet:
             name, labels, digest = description["name"], tuple(description["labels"]), description["sha256"]
             classes = tuple(description.get("classes", ()))
             index = Shard(photos=0, **description["objects"]["index"]) if classes else None
+            judged = Shard(photos=0, **description[JUDGED]["index"]) if JUDGED in description else None
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{directory / DESCRIPTION} is not a record set's description ({error!r}); make it again."
@@ -115,6 +120,11 @@ class RecordSet:
             counts = {split: len(value) for split, value in splits.items()}
             objects = read_objects_index(directory / OBJECT_INDEX, counts, len(classes))
             splits = {split: dataclasses.replace(value, objects=objects[split]) for split, value in splits.items()}
+        if judged and "queries" in splits:
+            _check_size(directory / JUDGEMENT_INDEX, judged.bytes)
+            queries, database = splits["queries"], splits.get("database", ())
+            judgements = read_judgements(directory / JUDGEMENT_INDEX, len(queries), len(database))
+            splits["queries"] = dataclasses.replace(queries, judgements=judgements)
         return cls(directory, name, labels, splits, digest, classes)
 
     def split(self, name: str | None = None) -> Split:
@@ -133,14 +143,15 @@ class RecordSet:
         return self.splits[name]
 
     def verify(self) -> None:
-        """Reads every shard, and the objects' index, and compares their SHA-256 with those in `dataset.json`.
+        """Reads every shard, and the index of objects or judgements, and compares their SHA-256 with `dataset.json`'s.
 
         Raises:
             InputError: a file's bytes have changed.
         """
         description = files.read_json(self.directory / DESCRIPTION, "a record set")
         listed = [shard for value in description["splits"].values() for shard in value["shards"]]
-        for file in [*listed, *([description["objects"]["index"]] if self.classes else [])]:
+        listed += [description[key]["index"] for key in ("objects", JUDGED) if key in description]
+        for file in listed:
             if files.sha256(self.directory / file["file"]) != file["sha256"]:
                 raise InputError(
                     f"{self.directory / file['file']} has changed since it was written; make the records again."

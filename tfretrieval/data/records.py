@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from tfretrieval.data.judgements import GRADES, QueryJudgement
 from tfretrieval.data.photos import RecordPhoto
 
 # A TFRecord is: length uint64, checksum of the length uint32, the data, checksum of the data uint32.
@@ -34,6 +35,7 @@ FLAG_FEATURES = {
     "truncated": "image/object/truncated",
 }
 _CLASS_NAMES = "image/object/class/text"
+_QUERY_BOX, _QUERY_GROUP = "query/box", "query/group"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Record:
         instance: the instance's name.
         boxes: (xmin, ymin, xmax, ymax) tuples in [0, 1], each showing the instance.
         objects: objects of any class, in sets that have them; `boxes` is empty beside them.
+        judgement: of a query, what its benchmark says of it; its box is held in 32 bits.
     """
 
     photo: RecordPhoto
@@ -72,6 +75,7 @@ class Record:
     instance: str
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     objects: tuple[RecordObject, ...] = ()
+    judgement: QueryJudgement | None = None
 
 
 def _bytes(*values: bytes) -> tf.train.Feature:
@@ -86,7 +90,8 @@ def serialize_record(record: Record) -> bytes:
     """Returns the record as a serialised `tf.train.Example`; equal records give equal bytes.
 
     Names are those of the TensorFlow Object Detection API. Records without objects have neither flags nor the objects'
-    class names.
+    class names. Judged queries have `query/easy`, `query/hard` and `query/junk`, rows of the database, and where their
+    benchmark gives them `query/box`, x1, y1, x2, y2 in pixels, and `query/group`: names of this toolkit's own.
     """
     labels = [item.label for item in record.objects] or [record.label] * len(record.boxes)
     boxes = [item.box for item in record.objects] or record.boxes
@@ -107,8 +112,19 @@ def serialize_record(record: Record) -> bytes:
         features[_CLASS_NAMES] = _bytes(*(item.name.encode() for item in record.objects))
         for flag, name in FLAG_FEATURES.items():
             features[name] = _ints(*(int(flag in item.flags) for item in record.objects))
+    if record.judgement:
+        features |= _judgement_features(record.judgement)
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return example.SerializeToString(deterministic=True)
+
+
+def _judgement_features(judgement: QueryJudgement) -> dict[str, tf.train.Feature]:
+    features = {f"query/{grade}": _ints(*getattr(judgement, grade)) for grade in GRADES}
+    if judgement.box:
+        features[_QUERY_BOX] = tf.train.Feature(float_list=tf.train.FloatList(value=judgement.box))
+    if judgement.group:
+        features[_QUERY_GROUP] = _bytes(judgement.group.encode())
+    return features
 
 
 def parse_record(serialized: tf.Tensor, names: tuple[str, ...] = tuple(FEATURES)) -> dict[str, tf.Tensor]:
@@ -168,7 +184,16 @@ def decode_record(serialized: bytes) -> Record:
         first["image/class/text"][0].decode(),
         () if objects else boxes,
         objects,
+        _decode_judgement(feature) if f"query/{GRADES[0]}" in feature else None,
     )
+
+
+def _decode_judgement(feature: Mapping[str, tf.train.Feature]) -> QueryJudgement:
+    """Reads the judgement of a record that has one."""
+    rows = {grade: tuple(feature[f"query/{grade}"].int64_list.value) for grade in GRADES}
+    box = tuple(feature[_QUERY_BOX].float_list.value) if _QUERY_BOX in feature else None
+    group = feature[_QUERY_GROUP].bytes_list.value[0].decode() if _QUERY_GROUP in feature else ""
+    return QueryJudgement(**rows, box=box, group=group)
 
 
 def _decode_objects(feature: Mapping[str, tf.train.Feature], boxes: tuple[tuple, ...]) -> tuple[RecordObject, ...]:

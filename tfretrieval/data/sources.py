@@ -54,9 +54,11 @@ class SourceOptions:
     Attributes:
         holdout_share: folder: share of the instances held out for evaluation, in [0, 1].
         query_share: folder: share of each held-out instance's photos that become queries, in (0, 1).
-        photos_root: csv: folder that relative photo paths start from; the csv file's own folder by default.
+        photos_root: csv: folder that relative photo paths start from; the csv file's own folder by default. Google
+            Landmarks: folder that train, index and test are in; the input by default.
         seed: folder: seed of the choice of held-out instances and of queries.
-        photo_list: retrieval_sfm: name of the .pkl file in the folder; not needed where there is one.
+        photo_list: retrieval_sfm: name of the .pkl file in the folder; not needed where there is one. Google Landmarks:
+            name of the csv list, where it is not the usual one.
     """
 
     holdout_share: float = 0.0

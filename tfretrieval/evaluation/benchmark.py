@@ -6,13 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from tfretrieval import files
-from tfretrieval.data.record_set import BENCHMARK, BY_CONTENT, BY_INSTANCE, RecordSet, Split
+from tfretrieval.data.judgements import QueryJudgement
+from tfretrieval.data.record_set import BENCHMARK, BY_CONTENT, BY_INSTANCE, JUDGED, RecordSet, Split
 from tfretrieval.descriptors import Descriptors
 from tfretrieval.errors import InputError
 from tfretrieval.evaluation.relevance import Relevance, own_rows
 
+# The protocols of benchmarks that name none.
+_USUAL_PROTOCOLS = {BY_INSTANCE: "instances", BY_CONTENT: "content"}
 # Descriptors stored by way of half precision keep their length to about 1e-3.
 _LENGTH_TOLERANCE = 1e-2
+# Descriptors whose lengths are looked at together, so that of memory-mapped ones no more is copied.
+_CHECKED_AT_A_TIME = 16_384
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +44,16 @@ class Benchmark:
     Attributes:
         directory: where it is.
         name: the benchmark's name.
-        relevance_kind: "instance", or "content" where photos have objects; see `Relevance`.
+        relevance_kind: "instance", or "content" where photos have objects (see `Relevance`), or "judged" where the
+            benchmark itself says which database photos are right for which query.
         queries: the query photos.
         database: the database photos.
         instances: instance names; a photo's label is an index into them.
         sha256: hash of the records.
         cropped_queries: whether queries are crops, whose ids are their photo's id, "#" and the object's number.
+        protocol: how it is measured, a key of `tfretrieval.evaluation.protocols.PROTOCOLS`.
+        judgements: of a judged benchmark, what it says of each query; otherwise None.
+        ground_truth_sha256: of a judged benchmark, the hash of its ground truth's files; otherwise empty.
     """
 
     directory: Path
@@ -55,6 +64,9 @@ class Benchmark:
     instances: tuple[str, ...]
     sha256: str
     cropped_queries: bool = False
+    protocol: str = _USUAL_PROTOCOLS[BY_INSTANCE]
+    judgements: tuple[QueryJudgement, ...] | None = None
+    ground_truth_sha256: str = ""
 
     @classmethod
     def load(cls, directory: str | Path) -> "Benchmark":
@@ -74,15 +86,7 @@ class Benchmark:
                     f"--benchmark={directory} has no photos in the split {split!r}; queries and a database are wanted."
                 )
         kind = description.get("relevance")
-        if kind not in (BY_INSTANCE, BY_CONTENT):
-            raise InputError(
-                f"{directory / BENCHMARK} has the relevance {kind!r}; {BY_INSTANCE!r} or {BY_CONTENT!r} is wanted."
-            )
-        if kind == BY_CONTENT and not records.classes:
-            raise InputError(
-                f"{directory / BENCHMARK} has the relevance {kind!r}, and the photos of the records beside it have no "
-                "objects; records of a source with objects are wanted."
-            )
+        _check_kind(directory, kind, records)
         if description.get("sha256") != records.sha256:
             raise InputError(
                 f"{directory / BENCHMARK} has the sha256 {str(description.get('sha256'))[:12]}, and dataset.json "
@@ -91,14 +95,28 @@ class Benchmark:
         name = str(description.get("name", records.name))
         splits = records.split("queries"), records.split("database")
         cropped = bool(description.get("cropped_queries", False))
-        return cls(directory, name, kind, *splits, records.labels, records.sha256, cropped)
+        protocol = description.get("protocol", _USUAL_PROTOCOLS.get(kind))
+        truth = description.get("ground_truth_sha256", "")
+        if not isinstance(protocol, str) or not isinstance(truth, str) or (kind == JUDGED and not truth):
+            raise InputError(
+                f"{directory / BENCHMARK} has the protocol {protocol!r} and the ground_truth_sha256 {truth!r}; the "
+                "name of a protocol and, of judged queries, a hash are wanted, make the records again."
+            )
+        judged = (splits[0].judgements, truth) if kind == JUDGED else ()
+        return cls(directory, name, kind, *splits, records.labels, records.sha256, cropped, protocol, *judged)
 
     def relevance(self) -> Relevance:
         """Returns which database photos are right for which query; a query's own photo is junk.
 
         Raises:
-            InputError: no query has a relevant photo, so that nothing can be measured.
+            InputError: no query has a relevant photo, so that nothing can be measured, or the benchmark is judged by
+                a protocol of its own.
         """
+        if self.relevance_kind == JUDGED:
+            raise InputError(
+                f"--benchmark={self.directory} is judged by the protocol {self.protocol!r}; one whose photos are right "
+                "by their instance or their content is wanted here."
+            )
         own = own_rows(self.queries.ids, self.database.ids)
         if self.cropped_queries:
             photos = own_rows([photo.rpartition("#")[0] for photo in self.queries.ids], self.database.ids)
@@ -108,8 +126,9 @@ class Benchmark:
         else:
             relevance = Relevance.by_instance(self.queries.labels, self.database.labels, own)
         if not any(relevance.masks(query)[0].any() for query in range(len(relevance))):
+            sought = "classes are" if self.relevance_kind == BY_CONTENT else "instance is"
             raise InputError(
-                f"--benchmark={self.directory} has no query whose instance is in the database beside the query itself; "
+                f"--benchmark={self.directory} has no query whose {sought} in the database beside the query itself; "
                 "one or more are wanted."
             )
         return relevance
@@ -150,6 +169,23 @@ class Benchmark:
                 f"{self.sha256[:12]}; descriptors of the benchmark's own records are wanted."
             )
         return found is not None
+
+
+def _check_kind(directory: Path, kind: object, records: RecordSet) -> None:
+    """Checks that the records have what their benchmark's kind of relevance needs."""
+    path = directory / BENCHMARK
+    if kind not in (BY_INSTANCE, BY_CONTENT, JUDGED):
+        raise InputError(f"{path} has the relevance {kind!r}; {BY_INSTANCE!r}, {BY_CONTENT!r} or {JUDGED!r} is wanted.")
+    if kind == BY_CONTENT and not records.classes:
+        raise InputError(
+            f"{path} has the relevance {kind!r}, and the photos of the records beside it have no objects; records of a "
+            "source with objects are wanted."
+        )
+    if kind == JUDGED and records.split("queries").judgements is None:
+        raise InputError(
+            f"{path} has the relevance {kind!r}, and the queries of the records beside it have no judgements; records "
+            "of a source with judgements are wanted."
+        )
 
 
 def check_pair(queries: MatchedDescriptors, database: MatchedDescriptors) -> list[str]:
@@ -205,7 +241,9 @@ def check_vectors(vectors: np.ndarray, photos: tuple[str, ...], flag: str) -> No
     Raises:
         InputError: some are not; the sentence names the first and counts them.
     """
-    lengths = np.linalg.norm(vectors, axis=1)
+    parts = range(0, len(vectors), _CHECKED_AT_A_TIME)
+    norms = [np.linalg.norm(vectors[at : at + _CHECKED_AT_A_TIME], axis=1) for at in parts]
+    lengths = np.concatenate([np.empty(0, np.float32), *norms])
     wrong = np.flatnonzero(~np.isfinite(lengths))
     if len(wrong):
         raise InputError(

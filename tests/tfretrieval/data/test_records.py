@@ -1,7 +1,10 @@
+import dataclasses
+
 import pytest
 import tensorflow as tf
 
 from tfretrieval.data import records
+from tfretrieval.data.judgements import QueryJudgement
 from tfretrieval.data.photos import RecordPhoto
 from tfretrieval.data.records import Record, RecordObject
 
@@ -59,6 +62,26 @@ def test_a_serialised_record_is_an_example_with_exactly_these_values(record):
 
 @pytest.mark.parametrize("record", [PLAIN, BOXED], ids=["plain", "boxed"])
 def test_a_record_reads_back_equal(record):
+    assert records.decode_record(records.serialize_record(record)) == record
+
+
+JUDGED = {
+    "full": QueryJudgement((4, 0, 4), (1,), (2, 3), (136.5, -3.25, 648.5, 955.75), "Köln"),
+    "empty": QueryJudgement(()),
+}
+
+
+@pytest.mark.parametrize("kind", JUDGED)
+def test_a_judged_query_has_rows_box_and_group_and_reads_back_equal(kind):
+    record = dataclasses.replace(PLAIN, judgement=JUDGED[kind])
+    feature = tf.train.Example.FromString(records.serialize_record(record)).features.feature
+    found = {
+        name: list(value.bytes_list.value or value.int64_list.value or value.float_list.value)
+        for name, value in feature.items()
+    }
+    rows = {f"query/{grade}": list(getattr(JUDGED[kind], grade)) for grade in ("easy", "hard", "junk")}
+    told = {"query/box": [136.5, -3.25, 648.5, 955.75], "query/group": ["Köln".encode()]} if kind == "full" else {}
+    assert found == values(PLAIN) | rows | told
     assert records.decode_record(records.serialize_record(record)) == record
 
 

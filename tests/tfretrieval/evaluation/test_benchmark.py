@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from tfretrieval import files
+from tfretrieval.data.judgements import JudgedPhotos, QueryJudgement
 from tfretrieval.data.objects import Annotation, Object, PhotoObjects
 from tfretrieval.data.record_set import RecordSet
 from tfretrieval.data.sources import PhotoEntry
@@ -122,7 +123,7 @@ def changed_benchmark(tiny, tmp_path, **changes):
 
 
 def test_a_benchmark_of_another_kind_or_other_records_is_refused(tiny, tmp_path):
-    with pytest.raises(InputError, match="relevance 'lists'; 'instance' or 'content' is wanted"):
+    with pytest.raises(InputError, match="relevance 'lists'; 'instance', 'content' or 'judged' is wanted"):
         Benchmark.load(changed_benchmark(tiny, tmp_path / "a", relevance="lists"))
     with pytest.raises(
         InputError, match="relevance 'content', and the photos of the records beside it have no objects"
@@ -153,6 +154,56 @@ def test_a_benchmark_where_nothing_can_be_found_is_refused(tiny, tmp_path):
         benchmark.relevance()
 
 
+def test_a_benchmark_of_content_that_is_nowhere_is_told_so(tmp_path):
+    directory = with_objects(tmp_path, ("queries",), {"queries": {"a.png": ["king"]}, "database": {"b.png": ["ace"]}})
+    with pytest.raises(InputError, match="no query whose classes are in the database"):
+        Benchmark.load(directory).relevance()
+
+
+def test_the_protocol_of_plain_labels_is_the_usual_one_or_the_one_noted(tiny, tmp_path):
+    benchmark = Benchmark.load(tiny)
+    assert (benchmark.protocol, benchmark.judgements, benchmark.ground_truth_sha256) == ("instances", None, "")
+    assert "protocol" not in json.loads((tiny / "benchmark.json").read_text())
+    assert Benchmark.load(with_objects(tmp_path, ())).protocol == "content"
+    entries = [PhotoEntry(s, next(tiny.parent.glob("*.png")), "a", s) for s in ("queries", "database")]
+    made, _ = write_record_set(entries, tmp_path / "classes", WriteOptions("cub200", protocol="classes_1248"))
+    assert Benchmark.load(made.directory).protocol == "classes_1248"
+    assert Benchmark.load(made.directory).relevance().kind == "instance"
+
+
+JUDGEMENTS = (QueryJudgement((2, 0), (1,), (), (1.0, 2.0, 9.5, 9.0)), QueryJudgement((), junk=(1, 1), group="weak"))
+
+
+def judged_benchmark(tiny, tmp_path):
+    photos = sorted(tiny.parent.glob("*.png"))
+    splits = ["queries"] * 2 + ["database"] * 3
+    entries = tuple(PhotoEntry(path.name, path, "-", split) for path, split in zip(photos, splits, strict=False))
+    judged = JudgedPhotos(entries, JUDGEMENTS, "revisited", "ab" * 32, ("A note.",))
+    return write_record_set(entries, tmp_path / "judged", WriteOptions("toys", judged=judged))[0].directory
+
+
+def test_a_judged_benchmark_has_its_judgements_protocol_and_hash(tiny, tmp_path):
+    directory = judged_benchmark(tiny, tmp_path)
+    benchmark = Benchmark.load(directory)
+    assert (benchmark.relevance_kind, benchmark.protocol) == ("judged", "revisited")
+    assert (benchmark.judgements, benchmark.ground_truth_sha256) == (JUDGEMENTS, "ab" * 32)
+    with pytest.raises(InputError, match="is judged by the protocol 'revisited'"):
+        benchmark.relevance()
+    for change, sentence in (
+        ({"protocol": 5}, "has the protocol 5 and"),
+        ({"protocol": None}, "has the protocol None and"),
+        ({"ground_truth_sha256": ""}, "and the ground_truth_sha256 ''; the name"),
+    ):
+        shutil.rmtree(tmp_path / "c", ignore_errors=True)
+        with pytest.raises(InputError, match=sentence):
+            Benchmark.load(changed_benchmark(directory, tmp_path / "c", **change))
+
+
+def test_records_without_judgements_are_no_judged_benchmark(tiny, tmp_path):
+    with pytest.raises(InputError, match="relevance 'judged', and the queries of the records beside it have no judge"):
+        Benchmark.load(changed_benchmark(tiny, tmp_path / "a", relevance="judged"))
+
+
 def test_the_result_file_holds_header_numbers_and_every_query(tiny, saved, tmp_path):
     benchmark = Benchmark.load(tiny)
     queries, database = benchmark.match(saved("queries"), "queries"), benchmark.match(saved("database"), "database")
@@ -162,7 +213,7 @@ def test_the_result_file_holds_header_numbers_and_every_query(tiny, saved, tmp_p
     made = json.loads((tmp_path / "metrics.json").read_text())
     assert " ".join(made) == (
         "flags versions seed data protocol notes map recall_at_1 recall_at_5 recall_at_10 "
-        "queries database queries_without_relevant per_query"
+        "queries database queries_without_relevant condition protocols per_query"
     )
     assert made["data"]["benchmark"] == benchmark.sha256
     assert made["data"]["queries_model"] == made["data"]["database_model"] == "ab" * 32
@@ -190,12 +241,15 @@ def test_a_query_without_relevant_photos_has_null_in_the_result_file(tiny, tmp_p
     assert "1 queries without" in results.summary_lines(evaluate(vectors, vectors, benchmark.relevance()))[-1]
 
 
-def with_objects(directory, cropped):
-    """Three photos, in the queries and in the database: an ace and a king, an ace, a king."""
-    shown = {"a.png": ["ace", "king"], "b.png": ["ace"], "c.png": ["king"]}
+THREE = {"a.png": ["ace", "king"], "b.png": ["ace"], "c.png": ["king"]}
+
+
+def with_objects(directory, cropped, photos=None):
+    """Three photos, in the queries and in the database, unless others are given: an ace and a king, an ace, a king."""
+    photos = photos or {"queries": THREE, "database": THREE}
     entries = []
     for split in ("queries", "database"):
-        for name, classes in shown.items():
+        for name, classes in photos[split].items():
             path = directory / name
             Image.new("RGB", (20, 10), (40 * len(entries), 0, 0)).save(path)
             objects = [Object(number, one, (9 * number, 1, 9 * number + 5, 6)) for number, one in enumerate(classes)]
