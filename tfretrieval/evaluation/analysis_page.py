@@ -11,7 +11,7 @@ from tfretrieval.evaluation import charts
 from tfretrieval.evaluation.bar_picture import draw_bars
 from tfretrieval.evaluation.object_analysis import METHODS, TIMED_OBJECTS, MethodResult
 from tfretrieval.evaluation.object_findings import Finding, findings
-from tfretrieval.evaluation.report import header_section, resource
+from tfretrieval.evaluation.page_parts import header_section, resource
 from tfretrieval.object_extraction import ANNOTATED, FOUND
 
 ANALYSIS, PICTURE, PAGE = "analysis.json", "chart.png", "index.html"

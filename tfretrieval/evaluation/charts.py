@@ -114,6 +114,69 @@ def histogram(description: str, values: np.ndarray, label: str, up_label: str, b
 
 
 @dataclasses.dataclass(frozen=True)
+class Curve:
+    """One line of a chart of several.
+
+    Attributes:
+        name: what it is of.
+        x: rising values.
+        y: as many values.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+CURVES = 4  # lines that are told apart by colour and dashes; the style sheet has as many
+
+
+def curves_chart(description: str, curves: Sequence[Curve], across: Axis, up: Axis) -> str:
+    """Returns up to `CURVES` lines in one chart, each with its own colour and dashes, and a key.
+
+    Args:
+        description: what the chart shows, in words.
+        curves: the lines.
+        across: the axis of `x`.
+        up: the axis of `y`.
+    """
+    if len(curves) > CURVES:
+        raise ValueError(f"{len(curves)} curves are more than the {CURVES} that can be told apart.")
+    parts, left = [], float(_WIDTH - _RIGHT)
+    for number, curve in reversed(list(enumerate(curves))):
+        points = (
+            f"{_across(across.place(a)):.1f} {_up(up.place(b)):.1f}" for a, b in zip(curve.x, curve.y, strict=True)
+        )
+        parts.append(
+            f'<path class="line curve{number}" d="M{"L".join(points)}"><title>{html.escape(curve.name)}</title></path>'
+        )
+        if not curve.name:
+            continue
+        left -= 7.2 * len(curve.name) + 32
+        parts.append(f'<path class="line curve{number}" d="M{left:.1f} 10h18"/>')
+        parts.append(f'<text x="{left + 23:.1f}" y="14">{html.escape(curve.name)}</text>')
+    return _svg(description, _axes(across, up) + "".join(parts))
+
+
+def scatter_chart(description: str, points: Sequence[tuple[float, float, str, str]], across: Axis, up: Axis) -> str:
+    """Returns dots in a square, with the diagonal where both values are equal.
+
+    Args:
+        description: what the chart shows, in words.
+        points: of each its values across and up, the class of its dot, and its name.
+        across: the axis of the first value.
+        up: the axis of the second.
+    """
+    dots = "".join(
+        f'<circle class="dot {kind}" cx="{_across(across.place(a)):.1f}" cy="{_up(up.place(b)):.1f}" r="3">'
+        f"<title>{html.escape(name)}</title></circle>"
+        for a, b, kind, name in points
+    )
+    diagonal = f'<path class="grid diagonal" d="M{_across(0):.1f} {_up(0):.1f}L{_across(1):.1f} {_up(1):.1f}"/>'
+    return _svg(description, _axes(across, up) + diagonal + dots)
+
+
+@dataclasses.dataclass(frozen=True)
 class Bars:
     """The bars of one thing.
 

@@ -1,28 +1,37 @@
-"""The page that shows an evaluation: one self-contained HTML file with numbers, curves and ranked photos."""
+"""The page that shows an evaluation: one HTML file with numbers, curves, ranked photos, a map, and errors explained."""
 
 import dataclasses
 import html
-import importlib.resources
-import json
 import math
 import string
-import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from tfretrieval import files
-from tfretrieval.evaluation import charts, metrics, strips
+from tfretrieval.evaluation import page_parts, report_summary, strips
 from tfretrieval.evaluation.album import Album, Photos
+from tfretrieval.evaluation.confusion_section import confusion_articles, intro
+from tfretrieval.evaluation.confusions import Explain, find_confusions
+from tfretrieval.evaluation.descriptor_map import DescriptorMap
 from tfretrieval.evaluation.evaluate import Evaluation
+from tfretrieval.evaluation.map_section import map_section
 from tfretrieval.evaluation.object_pictures import ObjectPictures
+from tfretrieval.evaluation.page_parts import resource
+from tfretrieval.evaluation.query_table import MAX_ROWS, instance_table, query_table
+from tfretrieval.evaluation.report_charts import report_charts
 from tfretrieval.evaluation.story import Section
+from tfretrieval.evaluation.strip_pages import write_strip_pages
 
-MAX_INSTANCES = 1000
-MAX_WORST = 250
-# 250 worst and 50 best queries with ten photos each stay below 15 MB with these.
+MAX_WORST = 20_000
+MAX_CONFUSIONS = 50
+# Strips in the page itself: 250 worst and 50 best queries with ten photos each are about 1.5 MB of text.
+_WORST_ON_PAGE = 250
 _SIDES = ((1400, 128), (math.inf, 96))
+_MAP_SIDE, _CONFUSION_SIDE = 64, 480
+# Bytes of embedded photos; what is more lies in files. With the text of all sections they stay below 15 MB.
+_STRIP_BYTES, _MAP_BYTES, _CONFUSION_BYTES = 6_000_000, 3_200_000, 1_200_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +40,16 @@ class ReportOptions:
 
     Attributes:
         title: the page's heading; the benchmark's name, say.
-        worst: queries of the lowest AP shown, 0..250; a fifth as many of the highest follow.
+        worst: queries of the lowest AP shown, 0..20,000; a fifth as many of the highest follow. Above 250 and 50, those
+            between have their strips on further pages in the folder `strips` beside the page.
         notes: sentences that a reader of the numbers should know.
-        header: the result file's head (`provenance.header`), shown folded at the end.
+        header: the result file's head (`provenance.header`), shown folded at the end; its `protocol` is shown at the
+            top, with the reasons where its `valid` is false.
         story: further sections, shown between the numbers and the curves.
         objects: the photos' objects, drawn over them where photos were searched by their objects.
+        map: the descriptors as points of a plane; none where not given.
+        confusions: wrong first results explained, 0..50.
+        explain: what positions contribute to two photos' similarity (`confusions.explainer`), drawn where given.
     """
 
     title: str
@@ -44,10 +58,14 @@ class ReportOptions:
     header: Mapping[str, object] = dataclasses.field(default_factory=dict)
     story: tuple[Section, ...] = ()
     objects: ObjectPictures | None = None
+    map: DescriptorMap | None = None
+    confusions: int = 8
+    explain: Explain | None = None
 
     def __post_init__(self):
-        if not 0 <= self.worst <= MAX_WORST:
-            raise ValueError(f"worst is {self.worst}; 0 to {MAX_WORST} is wanted.")
+        for name, most in (("worst", MAX_WORST), ("confusions", MAX_CONFUSIONS)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}; 0 to {most} is wanted.")
 
 
 def render_report(
@@ -55,7 +73,8 @@ def render_report(
 ) -> None:
     """Writes the page.
 
-    It needs no other file and no network. Photos are embedded once each; the page keeps below 15 MB.
+    It needs no network. Photos are embedded once each while they are few enough for the page to stay below 15 MB;
+    otherwise they are files in the folder `strips` beside it, and are loaded when they come into view.
 
     Args:
         path: the HTML file, written atomically.
@@ -67,184 +86,129 @@ def render_report(
     Raises:
         InputError: a photo that the page shows cannot be decoded.
     """
-    shown = _shown_queries(evaluation, options.worst)
-    photos = len(shown) * (1 + evaluation.top.order.shape[1])
-    album = Album(next(side for most, side in _SIDES if photos <= most))
-    sections = [(f"story-{number}", section) for number, section in enumerate(options.story, 1)]
-    story = "".join(section.html(album, anchor) for anchor, section in sections)
-    drawn = options.objects
-    ranked = "".join(strips.query_strip(album, evaluation, row, queries, database, drawn) for row in shown.tolist())
-    page = string.Template(resource("report.html")).substitute(
-        title=html.escape(options.title),
-        lead=_lead(evaluation),
-        context=_context(evaluation, queries),
-        tiles=_tiles(evaluation),
-        notes=_notes(evaluation, options.notes),
-        story_links="".join(f'<a href="#{anchor}">{html.escape(section.title)}</a>' for anchor, section in sections),
-        story=story,
-        charts=_charts(evaluation),
-        shown=_shown_sentence(evaluation, len(shown), options.worst),
-        controls_hidden="" if len(shown) else "hidden",
-        strips=ranked,
-        instances=_instances(evaluation, queries, {queries.instances[row] for row in shown.tolist()}),
-        header=header_section(options.header),
-        objects_key=drawn.key() if drawn else "",
-        objects_method=f"<div><dt>Objects</dt><dd>{html.escape(drawn.method())}</dd></div>" if drawn else "",
-        css=resource("report.css") + (resource("objects.css") if drawn else ""),
-        script=resource("report.js"),
-        photos=album.json(),
-    )
-    files.write_text(path, page)
+    _Report(Path(path), evaluation, queries, database, options).write()
 
 
-def resource(name: str) -> str:
-    """Returns the text of a file of this package: a template, style or script."""
-    return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+class _Report:
+    """One page while it is made: the evaluation, the photos, and the albums that collect their thumbnails."""
+
+    def __init__(self, path: Path, evaluation: Evaluation, queries: Photos, database: Photos, options: ReportOptions):
+        self._path, self._evaluation, self._options = path, evaluation, options
+        self._queries, self._database = queries, database
+        self._on_page, self._beside = _shown_queries(evaluation, options.worst)
+        photos = len(self._on_page) * (1 + evaluation.top.order.shape[1])
+        side = next(side for most, side in _SIDES if photos <= most)
+        self._album = Album(side, path.parent, _STRIP_BYTES)
+        self._map_album = Album(_MAP_SIDE, path.parent, _MAP_BYTES, "m")
+        self._large_album = Album(_CONFUSION_SIDE, path.parent, _CONFUSION_BYTES, "c")
+
+    def write(self) -> None:
+        """Writes the page and what lies beside it."""
+        parts = self._head() | self._sections()
+        albums = self._album, self._map_album, self._large_album
+        sources = {key: source for album in albums for key, source in album.sources().items()}
+        page = string.Template(resource("report.html")).substitute(parts, photos=page_parts.script_json(sources))
+        for album in albums:
+            page = album.placed(page)
+        files.write_text(self._path, page)
+
+    def _strip(self, row: int) -> str:
+        objects = self._options.objects
+        return strips.query_strip(self._album, self._evaluation, row, self._queries, self._database, objects)
+
+    def _css(self) -> str:
+        return resource("report.css") + (resource("objects.css") if self._options.objects else "")
+
+    def _head(self) -> dict[str, str]:
+        """Returns what stands above the sections, and what the page is made with."""
+        options, evaluation = self._options, self._evaluation
+        protocol = options.header.get("protocol") or {}
+        drawn = options.objects
+        return {
+            "title": html.escape(options.title),
+            "lead": report_summary.lead(evaluation),
+            "context": report_summary.context(evaluation, self._queries),
+            "guard": report_summary.guard(protocol),
+            "tiles": report_summary.tiles(evaluation),
+            "conditions": report_summary.conditions_table(evaluation),
+            "notes": report_summary.notes(evaluation, options.notes),
+            "protocol": report_summary.protocol_list(protocol),
+            "protocol_hidden": "" if protocol else "hidden",
+            "ap": report_summary.ap_definition(protocol),
+            "charts": report_charts(evaluation),
+            "header": page_parts.header_section(options.header),
+            "objects_key": drawn.key() if drawn else "",
+            "objects_method": f"<div><dt>Objects</dt><dd>{html.escape(drawn.method())}</dd></div>" if drawn else "",
+            "css": self._css(),
+            "script": resource("report.js"),
+        }
+
+    def _sections(self) -> dict[str, str]:
+        """Returns the sections with photos, and the links to those that not every page has."""
+        options, evaluation = self._options, self._evaluation
+        story = [(f"story-{number}", section) for number, section in enumerate(options.story, 1)]
+        told = "".join(section.html(self._album, anchor) for anchor, section in story)
+        ranked = "".join(map(self._strip, self._on_page.tolist()))
+        links = {row: f"#q{row}" for row in self._on_page.tolist()}
+        if len(self._beside):
+            self._album.to_files()
+            links |= write_strip_pages(self._path, options.title, self._beside, self._album, self._strip, self._css())
+        named = {name for row in self._on_page.tolist() for name in self._queries.names(row)}
+        instances = instance_table(evaluation, self._queries, named)
+        names = lambda query, row: (self._queries.label(query), self._database.label(row))  # noqa: E731
+        found = find_confusions(evaluation, options.confusions, names)
+        confused = confusion_articles(self._large_album, found, self._queries, self._database, options.explain)
+        chart = options.map and map_section(
+            self._map_album, options.map, evaluation, self._queries, self._database, links
+        )
+        return {
+            "story_links": "".join(
+                f'<a href="#{anchor}">{html.escape(section.title)}</a>' for anchor, section in story
+            ),
+            "story": told,
+            "queries": query_table(evaluation, self._queries, links),
+            "queries_said": self._queries_said(),
+            "shown": _shown_sentence(evaluation, self._on_page, self._beside, options.worst),
+            "controls_hidden": "" if len(self._on_page) else "hidden",
+            "strips": ranked,
+            "confusions": confused,
+            "confusions_said": intro(options.explain is not None),
+            "confusions_hidden": "" if confused else "hidden",
+            "map": chart or "",
+            "map_hidden": "" if chart else "hidden",
+            "instances": instances,
+            "instances_hidden": "" if instances else "hidden",
+        }
+
+    def _queries_said(self) -> str:
+        count = self._evaluation.queries
+        which = f"The {MAX_ROWS:,} worst of {count:,} queries; metrics.json has all." if count > MAX_ROWS else ""
+        linked = " Linked names lead to their strips." if len(self._on_page) else ""
+        return f"{which} A heading sorts the table.{linked}".strip()
 
 
-def _shown_queries(evaluation: Evaluation, worst: int) -> np.ndarray:
-    """Returns the rows shown: the worst, then the best, all of them in order of rising AP."""
+def _shown_queries(evaluation: Evaluation, worst: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows of the page's strips, and those on further pages, each in order of rising AP.
+
+    The page has the worst, then the best; when they are more than it has room for, those between lie beside it.
+    """
     order = evaluation.worst_first()
     best = worst // 5
-    if len(order) <= worst + best:
-        return order
-    return np.concatenate([order[:worst], order[len(order) - best :]])
+    shown = order if len(order) <= worst + best else np.concatenate([order[:worst], order[len(order) - best :]])
+    first, last = min(worst, _WORST_ON_PAGE), min(best, _WORST_ON_PAGE // 5)
+    if len(shown) <= first + last:
+        return shown, shown[:0]
+    return np.concatenate([shown[:first], shown[len(shown) - last :]]), shown[first : len(shown) - last]
 
 
-def _shown_sentence(evaluation: Evaluation, shown: int, worst: int) -> str:
+def _shown_sentence(evaluation: Evaluation, on_page: np.ndarray, beside: np.ndarray, worst: int) -> str:
+    shown = len(on_page)
     if not shown:
         return "No query is shown."
     measured = evaluation.queries - evaluation.queries_without_relevant
     if shown == measured:
         return f"All {measured:,} queries, the worst first."
+    worst = min(worst, _WORST_ON_PAGE)
     best = f" and the {shown - worst:,} best" if shown > worst else ""
-    return f"The {worst:,} worst{best} of {measured:,} queries, the worst first."
-
-
-def _lead(evaluation: Evaluation) -> str:
-    measured = evaluation.queries - evaluation.queries_without_relevant
-    if not measured:
-        return "No photo has anything to find: the database holds none of the queries’ instances."
-    first = int(np.sum(evaluation.first_relevant_rank == 1))
-    return f"For <b>{first:,} of {measured:,}</b> photos, the first result shows the same thing."
-
-
-def _context(evaluation: Evaluation, queries: Photos) -> str:
-    instances = len(set(queries.instances))
-    return (
-        f"{_plural(evaluation.queries, 'query photo')} of {_plural(instances, 'instance')}, each compared with "
-        f"{_plural(evaluation.database, 'database photo')}."
-    )
-
-
-def _plural(number: int, noun: str) -> str:
-    several = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else several}"
-
-
-def _tiles(evaluation: Evaluation) -> str:
-    tiles = [("mAP", evaluation.map, "average precision, mean over the queries")]
-    for k, value in evaluation.recall_at.items():
-        meaning = "the first result is right" if k == 1 else f"a right photo is among the first {k}"
-        tiles.append((f"R@{k}", value, meaning))
-    return "".join(
-        f"<div><dt>{metric}</dt><dd><b>{_percent(value)}</b><span>{meaning}</span></dd></div>"
-        for metric, value, meaning in tiles
-    )
-
-
-def _percent(value: float) -> str:
-    return "–" if math.isnan(value) else f"{100 * value:.1f}<small> %</small>"
-
-
-def _notes(evaluation: Evaluation, notes: tuple[str, ...]) -> str:
-    without = evaluation.queries_without_relevant
-    said = [html.escape(note) for note in notes]
-    if without:
-        of_them = "query has" if without == 1 else "queries have"
-        said.append(f"{without:,} {of_them} no photo of their instance in the database and are left out of every mean.")
-    return f'<ul class="notes" aria-label="Notes">{"".join(f"<li>{note}</li>" for note in said)}</ul>' if said else ""
-
-
-def _charts(evaluation: Evaluation) -> str:
-    if math.isnan(evaluation.map):
-        return ""
-    recall = evaluation.recall_curve()
-    ks = list(range(1, len(recall) + 1))
-    at = ", ".join(f"{recall[k - 1]:.1%} at {k}" for k in (1, 5, 10) if k <= len(recall))
-    share = charts.Axis("share of queries", charts.SHARE_TICKS)
-    ap = evaluation.ap[~np.isnan(evaluation.ap)]
-    middle = evaluation.precision_at_shares[len(metrics.SHARES) // 2]
-    drawn = (
-        (
-            "Right photo among the first k",
-            charts.line_chart(
-                f"R@k rises from {recall[0]:.1%} to {recall[-1]:.1%} at k = {ks[-1]}: {at}.",
-                ks,
-                recall,
-                charts.Axis("k, photos looked at", charts.count_ticks(ks[-1]), logarithmic=True),
-                share,
-                marked=(1, 5, 10),
-            ),
-        ),
-        (
-            "Precision while finding them all",
-            charts.line_chart(
-                f"Mean precision is {middle:.1%} where half of the right photos are found.",
-                metrics.SHARES,
-                evaluation.precision_at_shares,
-                charts.Axis("share of the right photos found", charts.SHARE_TICKS),
-                charts.Axis("precision", charts.SHARE_TICKS),
-            ),
-        ),
-        (
-            "Queries by average precision",
-            charts.histogram(
-                f"Average precision of {len(ap)} queries, median {np.median(ap):.2f}.",
-                ap,
-                "average precision (AP)",
-                "queries",
-            ),
-        ),
-    )
-    return "".join(f'<figure class="card"><figcaption>{title}</figcaption>{chart}</figure>' for title, chart in drawn)
-
-
-def _instances(evaluation: Evaluation, queries: Photos, with_strips: set[str]) -> str:
-    rows_of: dict[str, list[int]] = {}
-    for row in evaluation.worst_first().tolist():
-        rows_of.setdefault(queries.instances[row], []).append(row)
-    means = sorted((float(evaluation.ap[rows].mean()), name, rows) for name, rows in rows_of.items())
-    lines = [
-        f'<tr><th scope="row">{_instance_link(name) if name in with_strips else strips.name(name)}</th>'
-        f'<td data-value="{len(rows)}">{len(rows):,}</td><td data-value="{ap:.6f}"><span class="track">'
-        f'<span class="after" style="width:{100 * ap:.1f}%"></span></span> {ap:.3f}</td>'
-        f'<td data-value="{first:.6f}">{first:.0%}</td></tr>'
-        for ap, name, rows in means[:MAX_INSTANCES]
-        for first in [float(np.mean(evaluation.first_relevant_rank[rows] == 1))]
-    ]
-    if len(means) > MAX_INSTANCES:
-        left = len(means) - MAX_INSTANCES
-        lines.append(f'<tr><td colspan="4">{left:,} better instances are not listed.</td></tr>')
-    return "".join(lines)
-
-
-def _instance_link(name: str) -> str:
-    return f'<a href="#filter={urllib.parse.quote(name, safe="")}">{strips.name(name)}</a>'
-
-
-def header_section(header: Mapping[str, object]) -> str:
-    """Returns the HTML of a result file's head."""
-    return "".join(
-        f"<h3>{html.escape(name.capitalize())}</h3><dl>{_pairs(value)}</dl>"
-        for name, value in header.items()
-        if isinstance(value, Mapping) and value
-    )
-
-
-def _pairs(values: Mapping[str, object]) -> str:
-    return "".join(
-        f"<div><dt>{html.escape(str(name))}</dt><dd>"
-        f"{html.escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))}</dd></div>"
-        for name, value in values.items()
-    )
+    further = f" {len(beside):,} more are on further pages, which the table of queries links." if len(beside) else ""
+    return f"The {worst:,} worst{best} of {measured:,} queries, the worst first.{further}"

@@ -14,6 +14,7 @@ import numpy as np
 from tfretrieval.evaluation import charts, strips
 from tfretrieval.evaluation.album import Album, Photos
 from tfretrieval.evaluation.evaluate import Evaluation
+from tfretrieval.evaluation.page_parts import breakable
 
 
 class Block(Protocol):
@@ -133,7 +134,7 @@ class BeforeAndAfter:
             for name, evaluation in zip(self.names, (self.before, self.after), strict=True)
         )
         return (
-            f'<article class="strip pair"><header><h3>{strips.name(self.queries.ids[row])}</h3></header>'
+            f'<article class="strip pair"><header><h3>{breakable(self.queries.ids[row])}</h3></header>'
             f'<div class="row">{strips.query_figure(album, self.queries, row)}<div>{lines}</div></div></article>'
         )
 
