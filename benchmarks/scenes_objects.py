@@ -85,7 +85,7 @@ def training(made: RecordSet) -> object_rows.Training:
     )  # fmt: skip
     data, folder = ObjectData.of(made, "database"), Path(FLAGS.output)
     epochs = FLAGS.epochs or 3
-    return object_rows.Training("scenes", folder, FLAGS.weights, data, VIEWS, config, epochs, "1.0", BRANCH, 2e-5)
+    return object_rows.Training("scenes", folder, FLAGS.weights, data, VIEWS, config, epochs, "1.0", BRANCH, 4e-6)
 
 
 def building_ap50(detector: RunDirectory, made: RecordSet) -> float:
