@@ -2,11 +2,12 @@
 
 The teacher is the mean of the three seeds of benchmarks.grocery_unseen at 256 px, its best network that sees a photo
 once, turned to the principal axes of the training photos, of which --dimension are kept (what is left out is next to
-nothing to the teacher, and is what a student on photos of other products learns worst). The student sees the same 1,290
-training photos, each view also described by the teacher (online), and no label; it ends in a linear layer to as many
-dimensions, which begins in closed form (--head_ridge). Beside it stands the same student trained without the teacher,
-on the same photos, for as many steps, with the teacher's own losses over labels. What is finished is kept in --output:
-the command can be stopped and given again.
+nothing to the teacher, and is what a student on photos of other products learns worst). The student sees the 2,640
+photos of training products in the dataset's three lists, twice the teacher's, as it needs no labels: each view is also
+described by the teacher (online). It ends in a linear layer to as many dimensions, which begins in closed form
+(--head_ridge). Beside it stands the same student trained without the teacher, on the same photos, for as many steps,
+with the teacher's own losses over labels. What is finished is kept in --output: the command can be stopped and given
+again.
 Example: python -m benchmarks.grocery_students --teacher=runs/grocery/averaged --output=runs/students
 """
 
@@ -21,12 +22,14 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from benchmarks import timing
+from benchmarks import grocery, timing
 from benchmarks.table import Described, Table, file_name
 from pipelines import script
 from tfretrieval import console, files, whitening
 from tfretrieval.data.augmentation import Augmentation
 from tfretrieval.data.record_set import RecordSet
+from tfretrieval.data.sources import SourceOptions, read_csv
+from tfretrieval.data.write_records import WriteOptions, write_record_set
 from tfretrieval.descriptors import Descriptors
 from tfretrieval.extraction import Extractor
 from tfretrieval.models.descriptor import DescriptorConfig
@@ -39,6 +42,7 @@ from tfretrieval.training.train import train
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("records", "runs/grocery/records", "Record set of grocery-unseen.")
+flags.DEFINE_string("data", "../shared/data", "Folder with grocery/dataset.")
 flags.DEFINE_string("teacher", "runs/grocery/averaged", "Run directory of the teacher.")
 flags.DEFINE_string(
     "weights", "../shared/data/weights/mobilenetv2_0.35_224_imagenet_notop.weights.h5", "ImageNet weights."
@@ -46,7 +50,7 @@ flags.DEFINE_string(
 flags.DEFINE_string("output", "runs/students", "Directory for everything.")
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of the trainings.")
 flags.DEFINE_integer("dimension", 128, "Dimensions kept of the teacher's, and learned.", lower_bound=1)
-flags.DEFINE_integer("steps", 400, "Steps of each training, of 64 photos.", lower_bound=1)
+flags.DEFINE_integer("steps", 1000, "Steps of each training, of 64 photos.", lower_bound=1)
 flags.DEFINE_integer("rounds", 15, "Timed runs of each network.", lower_bound=1)
 
 BACKBONE, IMAGE_SIZE, TIMED_PHOTOS = "mobilenet_v2_0.35", 256, 16
@@ -91,8 +95,20 @@ def turned_teacher(records: RecordSet) -> RunDirectory:
     return RunDirectory.load(path)
 
 
-def fill(table: Table, records: RecordSet) -> None:
-    """Makes the rows that are missing."""
+def training_photos() -> RecordSet:
+    """Makes the record set that students train on, or opens the one made before."""
+    path, dataset = Path(FLAGS.output) / "photos", Path(FLAGS.data) / "grocery/dataset"
+    if not path.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        listed = path.with_suffix(".csv")
+        grocery.write_training_photos(dataset, listed)
+        entries = read_csv(listed, SourceOptions(photos_root=str(dataset)))
+        return write_record_set(entries, path, WriteOptions("grocery-training-photos"))[0]
+    return RecordSet.load(path)
+
+
+def fill(table: Table, records: RecordSet, photos: RecordSet) -> None:
+    """Makes the rows that are missing; `records` is what is searched, `photos` what students train on."""
     table.add(FULL, "none", table.describe(FULL, RunDirectory.load(FLAGS.teacher).load_model))
     turned = turned_teacher(records)
     teacher = table.describe(TEACHER, turned.load_model)
@@ -100,12 +116,12 @@ def fill(table: Table, records: RecordSet) -> None:
     online = DistillationConfig(str(turned.path), teacher_online=True, head_ridge=0.3)
     for seed in FLAGS.seeds:
         if not (table.has(TAUGHT, seed) and table.has(ASYMMETRIC, seed)):
-            run = trained(TAUGHT, WITH_TEACHER, seed, records, online)
+            run = trained(TAUGHT, WITH_TEACHER, seed, photos, online)
             student = table.describe(f"{TAUGHT} {seed}", run.load_model)
             table.add(TAUGHT, seed, student)
             table.add(ASYMMETRIC, seed, Described(student.queries, teacher.database))
         if not table.has(UNTAUGHT, seed):
-            run = trained(UNTAUGHT, WITH_LABELS, seed, records, None)
+            run = trained(UNTAUGHT, WITH_LABELS, seed, photos, None)
             table.add(UNTAUGHT, seed, table.describe(f"{UNTAUGHT} {seed}", run.load_model))
 
 
@@ -145,7 +161,7 @@ def main() -> None:
     """Fills the table row by row, times, and prints both."""
     output, records = Path(FLAGS.output), RecordSet.load(FLAGS.records)
     table = Table(output, records, IMAGE_SIZE, script.flag_values(main), fixed=("steps", "teacher", "dimension"))
-    fill(table, records)
+    fill(table, records, training_photos())
     text = "\n".join([table.markdown("network"), "", *verdicts(table, timed(output))])
     files.write_text(output / "table.md", text + "\n")
     console.say(text)

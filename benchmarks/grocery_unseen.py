@@ -5,7 +5,6 @@ those of train.txt with an even one. Runs the toolkit's own commands in turn, an
 Example: python -m benchmarks.grocery_unseen --data=../shared/data --output=runs/grocery
 """
 
-import csv
 import json
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
+from benchmarks import grocery
 from pipelines import script
 from tfretrieval.errors import InputError
 
@@ -34,27 +34,6 @@ TRAINING = (
     "--min_area=0.5", "--aspect=1.333", "--rotation=5",
     "--brightness=0.15", "--contrast=0.15", "--saturation=0.15", "--hue=0.02",
 )  # fmt: skip
-
-
-def write_list(dataset: Path, output: Path) -> None:
-    """Writes the protocol as a csv source: photo, instance, split.
-
-    Raises:
-        InputError: the dataset is not there.
-    """
-    if not (dataset / "train.txt").is_file():
-        raise InputError(f"--data: {dataset / 'train.txt'} is missing; GroceryStoreDataset's folder is wanted there.")
-    with (dataset / "classes.csv").open(newline="", encoding="utf-8") as lines:
-        names = {row["Class ID (int)"]: row["Class Name (str)"] for row in csv.DictReader(lines)}
-    rows = []
-    for source, even in (("train.txt", "database"), ("test.txt", "query")):
-        for line in (dataset / source).read_text(encoding="utf-8").splitlines():
-            photo, fine = [field.strip() for field in line.split(",")[:2]]
-            split = even if int(fine) % 2 == 0 else "train" if source == "train.txt" else None
-            if split:
-                rows.append((photo, names[fine], split))
-    with output.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("photo", "instance", "split"), *rows])
 
 
 def run(module: str, *arguments: str) -> float:
@@ -86,7 +65,7 @@ def main() -> None:
     data, output = Path(FLAGS.data), Path(FLAGS.output)
     output.mkdir(parents=True, exist_ok=True)
     dataset, records, listed = data / "grocery" / "dataset", output / "records", output / "grocery_unseen.csv"
-    write_list(dataset, listed)
+    grocery.write_list(dataset, listed)
     run("pipelines.make_records", "--source=csv", f"--input={listed}", f"--photos_root={dataset}",
         f"--output={records}", "--name=grocery-unseen")  # fmt: skip
     trained = {seed: output / f"seed{seed}" / "training" for seed in FLAGS.seeds}

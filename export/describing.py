@@ -33,7 +33,7 @@ class Describer:
 
     Attributes:
         name: what it is: a server's address or a model's folder.
-        card: dimension, image_size and model_sha256 of its model, as far as it tells them.
+        card: dimension, image_size, model_sha256, scales and trained_on of its model, as far as it tells them.
         describe: (split, progress) -> float32 [N, D]; `progress` makes a bar from a number of photos.
         describe_objects: likewise -> the objects of the N photos, whole ones; None where its model finds none.
         query_crop: how `describe` cuts queries that have a box, one of `query_crops.QUERY_CROPS`.
@@ -60,6 +60,8 @@ class Describer:
             "model": self.name,
             "model_sha256": self.card.get("model_sha256"),
             "image_size": self.card.get("image_size"),
+            "scales": self.card.get("scales"),
+            "trained_on": self.card.get("trained_on"),
             "milliseconds_per_photo": round(taken, 3),
             "split": split.name,
             **({"query_crop": self.query_crop} if query_crops.has_boxes(split) else {}),
@@ -150,8 +152,6 @@ def _from_run(run: RunDirectory, batch_photos: int, which: str, objects: ObjectS
         photos = query_crops.cropped_photos(split, source.image_size, query_crop)
         return extractor.describe(photos, len(split), progress)
 
-    card = {"dimension": source.dimension, "image_size": source.image_size, "model_sha256": source.sha256}
-
     def describe_objects(split: Split, progress: Progress) -> ObjectArrays:
         finder = ObjectExtractor(source.model, source.image_size, batch_photos, source.classes)
         options = ExtractionOptions(
@@ -163,7 +163,7 @@ def _from_run(run: RunDirectory, batch_photos: int, which: str, objects: ObjectS
 
     return Describer(
         str(run.model(which)),
-        card,
+        source.card,
         describe,
         describe_objects if source.finds_objects else None,
         query_crop,

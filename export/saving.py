@@ -15,6 +15,7 @@ from export.object_signature import OBJECTS, ObjectSettings, ServedObjects, Whol
 from export.signatures import ServedDescriptor
 from tfretrieval import files, provenance
 from tfretrieval.errors import InputError
+from tfretrieval.layers import MultiScale
 from tfretrieval.models.descriptor import load_descriptor
 from tfretrieval.models.guided import GuidedObjectEmbedder
 from tfretrieval.training.run_directory import RunDirectory
@@ -63,6 +64,22 @@ class ExportSource:
         return int(self.network.output_shape[-1])
 
     @property
+    def card(self) -> dict:
+        """What the model tells of itself to those who use its descriptors.
+
+        `dimension`, `image_size`, `model_sha256`; `scales`, the factors on a photo's sides that it combines; and
+        `trained_on`, names of what it was trained on as far as its run knows them: the record set's, and an imported
+        checkpoint's file name and published training set.
+        """
+        return {
+            "dimension": self.dimension,
+            "image_size": self.image_size,
+            "model_sha256": self.sha256,
+            "scales": _scales(self.model) or [1.0],
+            "trained_on": _trained_on(self.training),
+        }
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes of objects: the run's; "class 0" and so on for a bare `.keras` file.
 
@@ -74,6 +91,29 @@ class ExportSource:
         if len(names) != wanted:
             raise InputError(f"run.json names {len(names)} classes and the network has {wanted}; as many are wanted.")
         return names
+
+
+# Checkpoints of these formats were trained on Google Landmarks: SOLAR's on its first version, CVNet's on the clean second.
+_PUBLISHED_TRAINING = {"solar": "google-landmarks-v1", "cvnet": "google-landmarks-v2-clean"}
+
+
+def _scales(model: keras.Model) -> list[float]:
+    """Returns the scales of a network that describes several, wherever the layer is; none where it does not."""
+    for layer in getattr(model, "layers", ()):
+        if isinstance(layer, MultiScale):
+            return list(layer.scales)
+        if found := _scales(layer):
+            return found
+    return []
+
+
+def _trained_on(training: Mapping) -> list[str]:
+    """Returns names of training sets that a run's description tells."""
+    imported, flags = training.get("imported") or {}, training.get("flags") or {}
+    names = [training.get("records")]
+    if imported:
+        names += [Path(str(flags.get("checkpoint", ""))).name, _PUBLISHED_TRAINING.get(imported.get("format"))]
+    return [name for name in names if name]
 
 
 def load_source(checkpoint: str | Path, which: str = "best", image_size: int = 0) -> ExportSource:
@@ -129,7 +169,7 @@ def write_version(
     version = output / str(max(versions, default=0) + 1)
     data = {"model": source.sha256, **source.training.get("data", {})}
     head = provenance.header(flags, source.training.get("seed"), data, {"image_size": source.image_size})
-    card = {"dimension": source.dimension, "image_size": source.image_size, "model_sha256": source.sha256}
+    card = source.card
     if source.finds_objects:
         card["objects"] = {**dataclasses.asdict(objects or ObjectSettings()), "classes": list(source.classes)}
         served = ServedObjects(

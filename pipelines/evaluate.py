@@ -1,30 +1,54 @@
 """Measures how well descriptors find their like on a benchmark, and shows where they fail.
 
 Example: python -m pipelines.evaluate --benchmark=runs/records --queries=runs/q --database=runs/db --output=runs/report
+
+Re-ranked: ... --rerank="aqe:k=50,alpha=3 | diffusion:k=50" --junk=after
 """
 
+import dataclasses
 from pathlib import Path
 
 from absl import flags
 
 from pipelines import script
 from tfretrieval import console, files
+from tfretrieval.errors import InputError
 from tfretrieval.evaluation import results
 from tfretrieval.evaluation.album import Photos
-from tfretrieval.evaluation.benchmark import Benchmark, check_pair
-from tfretrieval.evaluation.evaluate import evaluate
+from tfretrieval.evaluation.benchmark import Benchmark, MatchedDescriptors, check_pair
+from tfretrieval.evaluation.evaluate import Evaluation, evaluate_conditions
+from tfretrieval.evaluation.guard import EXACT_SEARCH, Ranked, reason_notes
 from tfretrieval.evaluation.object_evaluation import evaluate_objects, match_objects, object_header, object_notes
 from tfretrieval.evaluation.object_pictures import ObjectPictures
+from tfretrieval.evaluation.protocols import ALL, AVERAGE_PRECISIONS, Protocol, protocol_of
 from tfretrieval.evaluation.relevance import Relevance
 from tfretrieval.evaluation.report import MAX_WORST, ReportOptions, render_report
+from tfretrieval.evaluation.reranked import AFTER, BEFORE, evaluate_reranked, photo_context
+from tfretrieval.evaluation.shown_ranking import ShownRanking
 from tfretrieval.search.object_search import SIMILARITIES, ObjectSearch
+from tfretrieval.search.reranking import parse_chain
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("benchmark", None, "Directory of pipelines.make_records with queries and database.", required=True)
 flags.DEFINE_string("queries", None, "Descriptors of the queries, as pipelines.extract writes them.", required=True)
 flags.DEFINE_string("database", None, "Descriptors of the database.", required=True)
-flags.DEFINE_string("output", None, "Directory to write: metrics.json and index.html.", required=True)
+flags.DEFINE_string("output", None, "Directory to write: metrics.json, index.html, top.npz.", required=True)
+flags.DEFINE_string(
+    "rerank", None, "Steps of re-ranking, 'method:setting=value,setting=value | method'; docs/reranking.md lists them."
+)
+flags.DEFINE_enum(
+    "junk",
+    AFTER,
+    [BEFORE, AFTER],
+    "Of --rerank: whether junk is taken out before photos are ranked anew, for each condition by itself, or after.",
+)
+flags.DEFINE_enum(
+    "ap",
+    None,
+    list(AVERAGE_PRECISIONS),
+    "Average precision to measure in the place of the protocol's own; numbers are then not comparable with its.",
+)
 flags.DEFINE_enum(
     "objects",
     None,
@@ -41,44 +65,89 @@ flags.DEFINE_integer(
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What was measured: the numbers, those before re-ranking, the result's head, notes, and objects for pictures."""
+
+    evaluation: Evaluation
+    header: dict
+    notes: list[str]
+    plain: Evaluation | None = None
+    objects: ObjectPictures | None = None
+
+
 def main() -> None:
     """Evaluates, writes both files and prints the numbers."""
     with files.atomic_directory(FLAGS.output, marker=results.METRICS) as partial:
         benchmark = Benchmark.load(FLAGS.benchmark)
-        relevance = benchmark.relevance()
-        evaluation, header, notes, objects = (_by_objects if FLAGS.objects else _by_photos)(benchmark, relevance)
-        files.write_json(partial / results.METRICS, results.result(evaluation, benchmark, header, notes))
-        options = ReportOptions(benchmark.name, FLAGS.report_queries, tuple(notes), header, objects=objects)
-        photos = [Photos.from_split(split, benchmark.instances) for split in (benchmark.queries, benchmark.database)]
-        render_report(partial / results.REPORT, evaluation, *photos, options)
+        found = (_by_objects if FLAGS.objects else _by_photos)(benchmark)
+        notes = reason_notes(found.header["protocol"]) + found.notes
+        made = results.result(found.evaluation, benchmark, found.header, notes, found.plain)
+        files.write_json(partial / results.METRICS, made)
+        told = tuple(found.notes)  # the page tells the other reasons at its top
+        options = ReportOptions(benchmark.name, FLAGS.report_queries, told, found.header, objects=found.objects)
+        render_report(partial / results.REPORT, found.evaluation, *_photos(benchmark), options)
+        ShownRanking(found.evaluation.top, found.evaluation.top_is_relevant).save(partial)
         script.save_flags(main, partial)
     for note in notes:
         console.say(f"note: {note}")
-    for line in results.summary_lines(evaluation):
-        console.say(line)
+    for title, evaluation in (("before re-ranking", found.plain), ("re-ranked", found.evaluation)):
+        if evaluation and found.plain:
+            console.say(f"{title}:")
+        for line in results.summary_lines(evaluation) if evaluation else ():
+            console.say(line)
     console.say(f"wrote {Path(FLAGS.output) / results.REPORT}")
 
 
-def _by_photos(benchmark: Benchmark, relevance: Relevance) -> tuple:
-    """Returns the evaluation, the result's head, notes, and no objects."""
-    queries = benchmark.match(FLAGS.queries, "queries")
-    database = benchmark.match(FLAGS.database, "database")
+def _by_photos(benchmark: Benchmark) -> Measured:
+    protocol, relevances = benchmark_protocol(benchmark)
+    chain = parse_chain(FLAGS.rerank) if FLAGS.rerank else None
+    queries, database = (benchmark.match(FLAGS[side].value, side) for side in ("queries", "database"))
     notes = check_pair(queries, database)
-    evaluation = evaluate(queries.vectors, database.vectors, relevance)
-    return evaluation, results.result_header(script.flag_values(main), benchmark, queries, database), notes, None
+    vectors = queries.vectors, database.vectors
+    evaluation, plain = evaluate_conditions(*vectors, relevances, protocol, console.progress), None
+    if chain:
+        plain = evaluation
+        photos = photo_context(*_photos(benchmark))
+        evaluation = evaluate_reranked(chain, *vectors, relevances, protocol, FLAGS.junk, console.progress, photos)
+    ranked = Ranked(FLAGS.ap, str(chain), FLAGS.junk) if chain else Ranked(FLAGS.ap)
+    header = _header(benchmark, queries, database, ranked)
+    overlap = header["protocol"]["overlap"]
+    return Measured(evaluation, header, notes + [overlap] * bool(overlap), plain)
 
 
-def _by_objects(benchmark: Benchmark, relevance: Relevance) -> tuple:
-    """Returns the evaluation, the result's head, notes, and the objects that pictures show."""
+def benchmark_protocol(benchmark: Benchmark) -> tuple[Protocol, dict[str, Relevance]]:
+    """Returns the benchmark's protocol, with the average precision of --ap, and what is right under its conditions."""
+    protocol = protocol_of(benchmark.protocol, f"--benchmark={benchmark.directory}")
+    if benchmark.judgements is None:
+        relevances = {ALL: benchmark.relevance()}
+    else:
+        relevances = protocol.relevances(benchmark.judgements, len(benchmark.database))
+    return (dataclasses.replace(protocol, ap=FLAGS.ap, ap_at=None) if FLAGS.ap else protocol), relevances
+
+
+def _by_objects(benchmark: Benchmark) -> Measured:
+    for flag in ("rerank", "ap"):
+        if FLAGS[flag].value:
+            raise InputError(f"--{flag}={FLAGS[flag].value} is given with --objects; one of them is wanted.")
     search = ObjectSearch(FLAGS.objects, FLAGS.objects_weight)
+    relevance = benchmark.relevance()
     queries = match_objects(benchmark, FLAGS.queries, "queries")
     database = match_objects(benchmark, FLAGS.database, "database")
     notes = object_notes(queries, database)
     evaluation, matches = evaluate_objects(queries, database, relevance, search)
-    header = results.result_header(script.flag_values(main), benchmark, queries, database)
-    header = object_header(header, queries, database, search)
+    header = object_header(_header(benchmark, queries, database, EXACT_SEARCH), queries, database, search)
     sizes = benchmark.queries.sizes, benchmark.database.sizes
-    return evaluation, header, notes, ObjectPictures(queries.described, database.described, *sizes, matches, search)
+    pictures = ObjectPictures(queries.described, database.described, *sizes, matches, search)
+    return Measured(evaluation, header, notes, objects=pictures)
+
+
+def _photos(benchmark: Benchmark) -> list[Photos]:
+    return [Photos.from_split(split, benchmark.instances) for split in (benchmark.queries, benchmark.database)]
+
+
+def _header(benchmark: Benchmark, queries: MatchedDescriptors, database: MatchedDescriptors, ranked: Ranked) -> dict:
+    return results.result_header(script.flag_values(main), benchmark, queries, database, ranked)
 
 
 def run() -> None:

@@ -20,22 +20,29 @@ Settings = TypeVar("Settings")
 _DEFINE = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
 
 
-def run_main(main: Callable[[], None]) -> None:
-    """Parses the command line and runs a script's `main`, which takes no arguments.
+def run_main(main: Callable[..., None], takes: tuple[str, ...] = ()) -> None:
+    """Parses the command line and runs a script's `main`.
 
     An `InputError` is printed as its one sentence, with exit status 2 and no traceback; Ctrl-C ends with status 130.
 
     Args:
         main: the script's work; reads `absl.flags.FLAGS`.
+        takes: what the words on the command line that are no flags are, each of which `main` is given; most scripts
+            take none.
     """
 
     def wrapped(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
-        if len(argv) > 1:
-            print(f"error: {argv[1]!r} is not a flag; flags are written --name=value.", file=sys.stderr)
+        if len(argv) > 1 + len(takes):
+            print(f"error: {argv[1 + len(takes)]!r} is not a flag; flags are written --name=value.", file=sys.stderr)
+            sys.exit(2)
+        if len(argv) < 1 + len(takes):
+            print(
+                f"error: {len(argv) - 1} of {len(takes)} arguments; {' and '.join(takes)} are wanted.", file=sys.stderr
+            )
             sys.exit(2)
         try:
-            main()
+            main(*argv[1:])
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)

@@ -15,6 +15,7 @@ from tfretrieval import files
 from tfretrieval.data.decoding import decode_photo
 from tfretrieval.errors import InputError
 from tfretrieval.layers import GeM, InputScaling
+from tfretrieval.models.descriptor import add_scales
 from tfretrieval.training.run_directory import RunDirectory
 
 
@@ -87,7 +88,7 @@ def test_a_loaded_version_describes_like_its_network(folder, source):
 
 
 def test_card_says_what_the_version_is_made_of(folder):
-    card = {"dimension": 6, "image_size": 32, "model_sha256": "ab" * 32}
+    card = {"dimension": 6, "image_size": 32, "model_sha256": "ab" * 32, "scales": [1.0], "trained_on": []}
     told = json.loads((folder / "1" / "descriptor.json").read_text())
     assert told["descriptor"] == card == ServedModel.load(folder / "1").card
     assert told["flags"] == {"checkpoint": "runs/a"} and told["seed"] == 5
@@ -202,7 +203,7 @@ def test_an_export_with_objects_tells_its_settings_classes_and_signatures(object
     told = json.loads((object_base / "1" / "descriptor.json").read_text())
     sha256 = files.sha256(guided_run.model("best"))
     objects = {"objects_most": 4, "objects_least_score": 0.55, "objects_overlap": 0.4}
-    card = {"dimension": 16, "image_size": 48, "model_sha256": sha256}
+    card = {"dimension": 16, "image_size": 48, "model_sha256": sha256, "scales": [1.0], "trained_on": []}
     card["objects"] = {**objects, "classes": ["coin", "key", "stamp"]}
     assert told["descriptor"] == card == ServedModel.load(object_base).card
     assert told["seed"] == 7 and told["training"]["training"] == {"size": 48, "image_size": 0}
@@ -254,3 +255,15 @@ def test_a_bare_detector_and_classes_that_do_not_fit_are_refused(guided_run, tmp
         ExportSource(model, 48, "", {"classes": ["coin"]})
     with pytest.raises(InputError, match="'detector' gives 2 outputs instead of one descriptor"):
         ExportSource(model.detector, 48, "", {})
+
+
+def test_a_card_tells_the_scales_and_what_the_network_was_trained_on():
+    network = add_scales(small_network(), (1.0, 0.5))
+    told = ExportSource(network, 32, "ab" * 32, {"records": "rSfM120k"}).card
+    assert (told["scales"], told["trained_on"]) == ([1.0, 0.5], ["rSfM120k"])
+    imported = {"records": None, "imported": {"format": "cvnet"}, "flags": {"checkpoint": "weights/CVNet_R50.pyth"}}
+    told = ExportSource(network, 32, "ab" * 32, imported).card
+    assert told["trained_on"] == ["CVNet_R50.pyth", "google-landmarks-v2-clean"]
+    pixels = keras.Input((None, None, 3))
+    nested = keras.Model(pixels, network(pixels))
+    assert ExportSource(nested, 32, "", {}).card["scales"] == [1.0, 0.5]

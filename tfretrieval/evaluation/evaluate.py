@@ -1,36 +1,41 @@
 """From descriptors or rankings to one `Evaluation`; needs arrays only, so training validates with it too."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from tfretrieval.evaluation import metrics
+from tfretrieval.evaluation.counting import Places, count_places, places_in
+from tfretrieval.evaluation.measuring import ConditionMeter, ConditionResult
+from tfretrieval.evaluation.protocols import ALL, PROTOCOLS, Protocol
 from tfretrieval.evaluation.relevance import Relevance
-from tfretrieval.search.ranking import Ranking, exact_ranking
+from tfretrieval.search.exact import Progress
+from tfretrieval.search.ranking import Ranking
 
-RECALL_AT = (1, 5, 10)
 SHOWN = 10
-# Similarities ranked at a time: 2**23 take about 200 MB with their sorting, whatever the database's size.
-_SCORES_AT_A_TIME = 2**23
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """What a ranking is worth: means over queries, and each query's own figures.
 
-    Queries without a relevant photo in the database have no AP and are left out of every mean.
+    Queries without a relevant photo in the database have no AP and are left out of every mean. Where a protocol has
+    several conditions, all but `conditions` is of its main one.
 
     Attributes:
         map: mean of the defined `ap`, in [0, 1]; NaN where no query has a relevant photo.
-        recall_at: R@k for k = 1, 5, 10 (see `metrics.recall_at`).
-        ap: float64 [Q], rectangular average precision; NaN for queries without a relevant photo.
+        recall_at: R@k by k, for 1, 5, 10 or the protocol's cut-offs (see `metrics.recall_at`).
+        ap: float64 [Q], average precision, rectangular but where a protocol has another; NaN for queries without a
+            relevant photo.
         first_relevant_rank: int64 [Q], place of the first relevant photo from 1; 0 where the ranking holds none.
         relevant: int64 [Q], relevant photos in the database.
         database: number of database photos.
         precision_at_shares: float64 [101], mean precision at which 0 %, 1 %, ... 100 % of the relevant are found.
         top: the first T <= 10 photos of each query, junk left out.
         top_is_relevant: bool [Q, T].
+        conditions: the figures under each condition, by its name.
+        main: the main condition's name.
     """
 
     map: float
@@ -42,6 +47,8 @@ class Evaluation:
     precision_at_shares: np.ndarray
     top: Ranking
     top_is_relevant: np.ndarray
+    conditions: Mapping[str, ConditionResult] = dataclasses.field(default_factory=dict)
+    main: str = ALL
 
     @property
     def queries(self) -> int:
@@ -69,37 +76,104 @@ def evaluate(queries: np.ndarray, database: np.ndarray, relevance: Relevance) ->
 
     Args:
         queries: float32 [Q, D], L2-normalised.
-        database: float32 [N, D], L2-normalised.
+        database: float32 [N, D], L2-normalised; may be memory-mapped.
         relevance: of these queries and this database.
 
     Raises:
         ValueError: the shapes and the relevance do not belong together.
     """
+    return evaluate_conditions(queries, database, {ALL: relevance}, PROTOCOLS["instances"])
+
+
+def evaluate_conditions(
+    queries: np.ndarray,
+    database: np.ndarray,
+    relevances: Mapping[str, Relevance],
+    protocol: Protocol,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measures all conditions of a protocol by one search of the whole database, exactly; see `count_places`.
+
+    Args:
+        queries: float32 [Q, D], L2-normalised.
+        database: float32 [N, D], L2-normalised; may be memory-mapped.
+        relevances: of these queries and this database, by condition.
+        protocol: says what is measured.
+        progress: makes a progress bar, as `console.progress`.
+
+    Raises:
+        ValueError: the shapes and the relevances do not belong together, or there is no query.
+    """
     if queries.ndim != 2 or database.ndim != 2 or queries.shape[1] != database.shape[1]:
         raise ValueError(f"queries {queries.shape} and database {database.shape} must be [Q, D] and [N, D].")
-    if (len(queries), len(database)) != (len(relevance), relevance.database):
-        raise ValueError(
-            f"{len(queries)} queries and {len(database)} database photos do not fit a relevance of {len(relevance)} "
-            f"and {relevance.database}."
-        )
-    return _summary(_measured(queries, database, relevance), relevance.database)
+    for relevance in relevances.values():
+        if (len(queries), len(database)) != (len(relevance), relevance.database):
+            raise ValueError(
+                f"{len(queries)} queries and {len(database)} database photos do not fit a relevance of "
+                f"{len(relevance)} and {relevance.database}."
+            )
+    main = relevances[protocol.main_of(tuple(relevances))]
+    listed = tuple(np.unique(np.concatenate(rows)) for rows in zip(*_listed(relevances), strict=True))
+    shown = _shown(len(database), main)
+    junk = [main.rows(query)[1] for query in range(len(main))]
+    places, top = count_places(queries, database, listed, shown, junk, progress)
+    meter = _Meter(relevances, protocol)
+    meter.add(places, top)
+    return meter.evaluation()
 
 
-def evaluate_rankings(ranking: Ranking, relevance: Relevance) -> Evaluation:
+def evaluate_rankings(
+    rankings: Ranking | Mapping[str, Ranking],
+    relevances: Relevance | Mapping[str, Relevance],
+    protocol: Protocol = PROTOCOLS["instances"],
+) -> Evaluation:
     """Measures rankings made elsewhere (re-ranked, approximate, or truncated to the first K photos).
 
     Relevant photos that a truncated ranking lacks count as never found.
 
     Args:
-        ranking: [Q, K], rows of the database, none twice for one query.
-        relevance: of these queries.
+        rankings: [Q, K], rows of the database, none twice for one query; one for all conditions, or one for each, where
+            each condition's junk was taken out before photos were ranked.
+        relevances: of these queries; one, or one for each condition.
+        protocol: says what is measured.
 
     Raises:
-        ValueError: the ranking and the relevance have different numbers of queries.
+        ValueError: a ranking and a relevance have different numbers of queries, or there is no query.
     """
-    if len(ranking.order) != len(relevance):
-        raise ValueError(f"{len(ranking.order)} rankings do not fit a relevance of {len(relevance)} queries.")
-    return _summary([_measure(ranking, relevance, _shown(ranking.order.shape[1], relevance))], relevance.database)
+    if isinstance(relevances, Relevance):
+        relevances = {ALL: relevances}
+    if isinstance(rankings, Ranking):
+        rankings = dict.fromkeys(relevances, rankings)
+    for name, relevance in relevances.items():
+        if len(rankings[name].order) != len(relevance):
+            raise ValueError(
+                f"{len(rankings[name].order)} rankings do not fit a relevance of {len(relevance)} queries."
+            )
+    places = {
+        name: places_in(rankings[name], relevance.listed(), relevance.database)
+        for name, relevance in relevances.items()
+    }
+    return evaluate_places(places, rankings[protocol.main_of(tuple(relevances))], relevances, protocol)
+
+
+def evaluate_places(
+    places: Mapping[str, Places], ranking: Ranking, relevances: Mapping[str, Relevance], protocol: Protocol
+) -> Evaluation:
+    """Measures rankings of which only the places of listed photos, and the first photos, are known.
+
+    Args:
+        places: for each condition, of the rows that are relevant or junk under it.
+        ranking: [Q, K], the first photos under the main condition.
+        relevances: of these queries, for each condition.
+        protocol: says what is measured.
+
+    Raises:
+        ValueError: there is no query.
+    """
+    meter = _Meter(relevances, protocol)
+    relevance = relevances[meter.main]
+    meter.add(places, _without_junk(ranking, relevance, _shown(ranking.order.shape[1], relevance)))
+    return meter.evaluation()
 
 
 def evaluate_parts(rankings: Iterable[Ranking], relevance: Relevance) -> Evaluation:
@@ -112,15 +186,16 @@ def evaluate_parts(rankings: Iterable[Ranking], relevance: Relevance) -> Evaluat
     Raises:
         ValueError: the rankings and the relevance have different numbers of queries.
     """
-    shown, measured, done = _shown(relevance.database, relevance), [], 0
+    meter, shown, done = _Meter({ALL: relevance}, PROTOCOLS["instances"]), _shown(relevance.database, relevance), 0
     for ranking in rankings:
         part = relevance.select(slice(done, done + len(ranking.order)))
         done += len(ranking.order)
         if len(part) == len(ranking.order):
-            measured.append(_measure(ranking, part, shown))
+            places = places_in(ranking, part.listed(), part.database)
+            meter.add(places, _without_junk(ranking, part, shown))
     if done != len(relevance):
         raise ValueError(f"{done} rankings do not fit a relevance of {len(relevance)} queries.")
-    return _summary(measured, relevance.database)
+    return meter.evaluation()
 
 
 def leave_one_out(vectors: np.ndarray, labels: np.ndarray) -> Evaluation:
@@ -136,17 +211,64 @@ def leave_one_out(vectors: np.ndarray, labels: np.ndarray) -> Evaluation:
     return evaluate(vectors, vectors, Relevance.by_instance(labels, labels, np.arange(len(labels))))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Measures:
-    """The figures of some queries; `precision` is [Q with relevant photos, 101]."""
+class _Meter:
+    """Gathers the figures of a protocol's conditions while runs of queries come in.
 
-    ap: np.ndarray
-    first: np.ndarray
-    relevant: np.ndarray
-    precision: np.ndarray
-    order: np.ndarray
-    similarity: np.ndarray
-    hit: np.ndarray
+    Attributes:
+        main: the main condition's name.
+    """
+
+    def __init__(self, relevances: Mapping[str, Relevance], protocol: Protocol):
+        self.main = protocol.main_of(tuple(relevances))
+        self._relevances, self._done = relevances, 0
+        self._meters = {name: ConditionMeter(protocol, len(one)) for name, one in relevances.items()}
+        self._top: list[Ranking] = []
+        self._right: list[np.ndarray] = []
+
+    def add(self, places: Places | Mapping[str, Places], top: Ranking) -> None:
+        """Takes in the next queries.
+
+        Args:
+            places: of their listed rows; the same for all conditions, or of each.
+            top: their first photos, without the main condition's junk.
+        """
+        part = slice(self._done, self._done + len(top.order))
+        for name, meter in self._meters.items():
+            relevance = self._relevances[name].select(part)
+            meter.add(places if isinstance(places, Places) else places[name], relevance)
+            if name == self.main:
+                hits = [np.isin(order, relevance.rows(query)[0]) for query, order in enumerate(top.order)]
+                self._right.append(np.array(hits, bool).reshape(top.order.shape))
+        self._top.append(top)
+        self._done = part.stop
+
+    def evaluation(self) -> Evaluation:
+        """Returns the figures."""
+        if not self._done:
+            raise ValueError("there is no query to evaluate; one or more are wanted.")
+        results = {name: meter.result() for name, meter in self._meters.items()}
+        main = results[self.main]
+        order, similarity = (np.concatenate([getattr(top, name) for top in self._top]) for name in _RANKING)
+        return Evaluation(
+            map=main.map,
+            recall_at=main.recall_at,
+            ap=main.ap,
+            first_relevant_rank=main.first_relevant_rank,
+            relevant=main.relevant,
+            database=self._relevances[self.main].database,
+            precision_at_shares=main.precision_at_shares,
+            top=Ranking(order, similarity),
+            top_is_relevant=np.concatenate(self._right),
+            conditions=results,
+            main=self.main,
+        )
+
+
+_RANKING = ("order", "similarity")
+
+
+def _listed(relevances: Mapping[str, Relevance]) -> list[tuple[np.ndarray, ...]]:
+    return [relevance.listed() for relevance in relevances.values()]
 
 
 def _shown(ranked: int, relevance: Relevance) -> int:
@@ -154,64 +276,11 @@ def _shown(ranked: int, relevance: Relevance) -> int:
     return max(0, min(SHOWN, ranked - max(map(len, relevance.junk), default=0)))
 
 
-def _measured(queries: np.ndarray, database: np.ndarray, relevance: Relevance) -> Iterator[_Measures]:
-    chunk = max(1, _SCORES_AT_A_TIME // max(len(database), 1))
-    shown = _shown(len(database), relevance)
-    for start in range(0, len(queries), chunk):
-        part = slice(start, start + chunk)
-        yield _measure(exact_ranking(queries[part], database, chunk), relevance.select(part), shown)
-
-
-def _measure(ranking: Ranking, relevance: Relevance, shown: int) -> _Measures:
-    rows = []
-    for query, (order, similarity) in enumerate(zip(ranking.order, ranking.similarity, strict=True)):
-        is_relevant, is_junk = relevance.masks(query)
-        if len(relevance.junk[query]):
-            kept = ~is_junk[order]
-            order, similarity = order[kept], similarity[kept]
-        hit = is_relevant[order]
-        ranks, count = np.flatnonzero(hit), int(is_relevant.sum())
-        precision = [metrics.precision_at_shares(ranks, count)] if count else []
-        rows.append(
-            (
-                metrics.rectangular_ap(ranks, count),
-                metrics.first_relevant_rank(ranks),
-                count,
-                precision,
-                order[:shown],
-                similarity[:shown],
-                hit[:shown],
-            )
-        )
-    ap, first, count, precision, order, similarity, hit = zip(*rows, strict=True) if rows else ((),) * 7
-    return _Measures(
-        np.array(ap, np.float64),
-        np.array(first, np.int64),
-        np.array(count, np.int64),
-        np.array([row for found in precision for row in found], np.float64).reshape(-1, len(metrics.SHARES)),
-        np.array(order, np.int32).reshape(-1, shown),
-        np.array(similarity, np.float32).reshape(-1, shown),
-        np.array(hit, bool).reshape(-1, shown),
-    )
-
-
-def _summary(parts: Iterable[_Measures], database: int) -> Evaluation:
-    parts = list(parts)
-    if not parts:
-        raise ValueError("there is no query to evaluate; one or more are wanted.")
-    joined = {
-        field.name: np.concatenate([getattr(part, field.name) for part in parts])
-        for field in dataclasses.fields(_Measures)
-    }
-    defined = joined["relevant"] > 0
-    return Evaluation(
-        map=float(joined["ap"][defined].mean()) if defined.any() else float("nan"),
-        recall_at={k: metrics.recall_at(joined["first"][defined], k) for k in RECALL_AT},
-        ap=joined["ap"],
-        first_relevant_rank=joined["first"],
-        relevant=joined["relevant"],
-        database=database,
-        precision_at_shares=joined["precision"].mean(axis=0) if defined.any() else np.zeros(len(metrics.SHARES)),
-        top=Ranking(joined["order"], joined["similarity"]),
-        top_is_relevant=joined["hit"],
-    )
+def _without_junk(ranking: Ranking, relevance: Relevance, shown: int) -> Ranking:
+    """Returns the first `shown` photos of each query that are not junk."""
+    parts = []
+    for query, order in enumerate(ranking.order):
+        junk = relevance.rows(query)[1]
+        parts.append(np.flatnonzero(~np.isin(order[: shown + len(junk)], junk))[:shown])
+    at = np.array(parts, np.int64).reshape(len(ranking.order), shown)
+    return Ranking(*(np.take_along_axis(getattr(ranking, name), at, axis=1) for name in _RANKING))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfretrieval.data.object_index import SplitObjects
+from tfretrieval.data.record_set import BY_CONTENT, BY_INSTANCE, JUDGED
 
 NOT_IN_DATABASE = -1
 
@@ -14,19 +15,25 @@ NOT_IN_DATABASE = -1
 class Relevance:
     """For each query, the database rows that are relevant and those that are junk; all others are wrong.
 
-    Junk rows are taken out of a ranking before anything is counted. A row listed as both is junk.
+    Junk rows are taken out of a ranking before anything is counted. A row listed as both is junk, unless
+    `junk_counts` says otherwise.
 
     Attributes:
-        kind: what decides: "instance" (equal labels) or "content" (a class of the query's objects is shown).
+        kind: what decides: "instance" (equal labels), "content" (a class of the query's objects is shown) or "judged"
+            (the benchmark says so).
         database: number of database photos, N.
         relevant: Q arrays of rows, int [R], each row in [0, N) and at most once; equal ones may be one object.
         junk: Q arrays of rows, int [J], in the same range.
+        judged_counts: int64 [Q], R of each query where it is not what is left of `relevant` without junk.
+        junk_counts: a row listed as both is relevant, and lets those behind it move up as junk does.
     """
 
     kind: str
     database: int
     relevant: tuple[np.ndarray, ...]
     junk: tuple[np.ndarray, ...]
+    judged_counts: np.ndarray | None = None
+    junk_counts: bool = False
 
     def __post_init__(self):
         if len(self.relevant) != len(self.junk):
@@ -54,7 +61,7 @@ class Relevance:
         own = np.full(len(query_labels), NOT_IN_DATABASE) if own_rows is None else np.asarray(own_rows)
         junk = tuple(nothing if row == NOT_IN_DATABASE else np.array([row]) for row in own.tolist())
         relevant = tuple(rows_of.get(label, nothing) for label in np.asarray(query_labels).tolist())
-        return cls("instance", len(database_labels), relevant, junk)
+        return cls(BY_INSTANCE, len(database_labels), relevant, junk)
 
     @classmethod
     def by_content(
@@ -86,21 +93,62 @@ class Relevance:
             right, doubtful = found[classes]
             relevant.append(right)
             junk.append(doubtful if row == NOT_IN_DATABASE else np.union1d(doubtful, [row]))
-        return cls("content", len(database), tuple(relevant), tuple(junk))
+        return cls(BY_CONTENT, len(database), tuple(relevant), tuple(junk))
+
+    @classmethod
+    def by_judgement(
+        cls, relevant: Sequence[np.ndarray], junk: Sequence[np.ndarray], database: int, sets: bool = False
+    ) -> "Relevance":
+        """Relevance as a benchmark's lists have it; what faulty lists mean is part of published figures.
+
+        Args:
+            relevant: Q lists of rows, int [R].
+            junk: Q lists of rows, int [J].
+            database: number of database photos.
+            sets: take lists as the program of Oxford5k does (`compute_ap`): a row listed twice counts once, one listed
+                as both is junk that is still missed among the relevant. Otherwise as that of the revisited benchmarks
+                does (`compute_map`): a row listed as relevant twice is found once and counts twice in R, one listed as
+                both is relevant and, for those behind it, junk.
+        """
+        unique = tuple(np.unique(rows) for rows in relevant)
+        counts = np.array([len(rows) for rows in (unique if sets else relevant)], np.int64)
+        return cls(JUDGED, database, unique, tuple(np.unique(rows) for rows in junk), counts, not sets)
 
     def __len__(self) -> int:
         return len(self.relevant)
 
+    def counts(self) -> np.ndarray:
+        """Returns int64 [Q]: R, the relevant photos of each query as its AP divides by them."""
+        if self.judged_counts is not None:
+            return self.judged_counts
+        return np.array([len(self.rows(query)[0]) for query in range(len(self))], np.int64)
+
+    def rows(self, query: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns one query's relevant and junk rows, int [H] and [J], each rising and each row once."""
+        relevant, junk = np.unique(self.relevant[query]), np.unique(self.junk[query])
+        if len(junk) and not self.junk_counts:
+            relevant = np.setdiff1d(relevant, junk, assume_unique=True)
+        return relevant, junk
+
+    def listed(self) -> tuple[np.ndarray, ...]:
+        """Returns the rows of each query that are relevant or junk, int64 [L], rising, each once."""
+        return tuple(
+            np.union1d(right, left_out).astype(np.int64)
+            for right, left_out in zip(self.relevant, self.junk, strict=True)
+        )
+
     def select(self, queries: slice) -> "Relevance":
         """Returns the relevance of a run of queries."""
-        return dataclasses.replace(self, relevant=self.relevant[queries], junk=self.junk[queries])
+        counts = None if self.judged_counts is None else self.judged_counts[queries]
+        relevant, junk = self.relevant[queries], self.junk[queries]
+        return dataclasses.replace(self, relevant=relevant, junk=junk, judged_counts=counts)
 
     def masks(self, query: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns one query's relevant and junk photos as bool [N] each; no photo is in both."""
+        """Returns one query's relevant and junk photos as bool [N] each; only with `junk_counts` may one be in both."""
         relevant, junk = np.zeros(self.database, bool), np.zeros(self.database, bool)
-        relevant[self.relevant[query]] = True
-        junk[self.junk[query]] = True
-        return relevant & ~junk, junk
+        for mask, rows in zip((relevant, junk), self.rows(query), strict=True):
+            mask[rows] = True
+        return relevant, junk
 
 
 def _rows_by_class(objects: SplitObjects, counted: np.ndarray) -> dict[int, np.ndarray]:

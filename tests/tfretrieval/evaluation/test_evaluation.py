@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from tfretrieval.evaluation import evaluate as module
+from tfretrieval.evaluation import counting
 from tfretrieval.evaluation.evaluate import evaluate, evaluate_rankings, leave_one_out
 from tfretrieval.evaluation.relevance import Relevance, own_rows
 from tfretrieval.search.ranking import Ranking, exact_ranking
@@ -128,7 +128,8 @@ def test_chunks_change_nothing(monkeypatch):
     own = np.where(np.arange(23) % 3, -1, np.arange(23))
     relevance = Relevance.by_instance(rng.integers(0, 6, 23), rng.integers(0, 6, 40), own)
     whole = evaluate(queries, database, relevance)
-    monkeypatch.setattr(module, "_SCORES_AT_A_TIME", 5 * 40)
+    for name, value in (("_ROWS_AT_A_TIME", 7), ("_QUERIES_AT_A_TIME", 5), ("_KEPT_SIMILARITIES", 60)):
+        monkeypatch.setattr(counting, name, value)
     chunked = evaluate(queries, database, relevance)
     ranked = evaluate_rankings(exact_ranking(queries, database), relevance)
     for other in (chunked, ranked):

@@ -46,3 +46,70 @@ def test_precision_at_shares_is_its_definition(seed):
     pairs = [((j + 1) / relevant, (j + 1) / (rank + 1)) for j, rank in enumerate(ranks.tolist())]
     expected = [max((p for s, p in pairs if s >= share - 1e-9), default=0.0) for share in metrics.SHARES]
     assert metrics.precision_at_shares(ranks, relevant) == pytest.approx(expected)
+
+
+def test_one_list_has_several_average_precisions():
+    """Hits at 0-based ranks 1, 3, 6 with 4 relevant, each definition worked by hand."""
+    ranks = np.array([1, 3, 6])
+    assert metrics.trapezoidal_ap(ranks, 4) == pytest.approx(
+        ((0 / 1 + 1 / 2) / 2 + (1 / 3 + 2 / 4) / 2 + (2 / 6 + 3 / 7) / 2) / 4
+    )
+    assert metrics.trapezoidal_ap(ranks, 4) == pytest.approx(0.2619, abs=5e-5)
+    assert metrics.rectangular_ap(ranks, 4) == pytest.approx(0.3571, abs=5e-5)
+    assert metrics.ap_at(ranks, 4, 100) == metrics.rectangular_ap(ranks, 4)
+    assert metrics.ap_at(ranks, 4, 5) == pytest.approx((1 / 2 + 2 / 4) / 4)
+    assert metrics.ap_at(ranks, 4, 2) == pytest.approx((1 / 2) / 2)
+    assert metrics.ap_at_r(ranks, 4) == pytest.approx((1 / 2 + 2 / 4) / 4)
+    assert metrics.r_precision(ranks, 4) == 2 / 4
+
+
+def test_trapezoids_by_hand():
+    assert metrics.trapezoidal_ap(np.array([0, 1, 2]), 3) == 1.0
+    assert metrics.trapezoidal_ap(np.array([1]), 1) == 0.25
+    assert metrics.trapezoidal_ap(np.array([0]), 2) == 0.5
+    assert metrics.trapezoidal_ap(np.array([], int), 5) == 0.0
+
+
+def test_precision_at_k_has_two_definitions():
+    ranks = np.array([0, 1])
+    assert [metrics.precision_at(ranks, 2, k) for k in (1, 5, 10)] == [1, 0.4, 0.2]
+    assert [metrics.revisited_precision_at(ranks, 2, k) for k in (1, 5, 10)] == [1, 1, 1]
+    assert [metrics.revisited_precision_at(np.array([1]), 1, k) for k in (1, 5)] == [0, 0.5]
+    assert metrics.revisited_precision_at(np.array([2, 30]), 2, 10) == 0.1
+    assert metrics.revisited_precision_at(np.array([], int), 2, 10) == 0
+
+
+def test_ns_score_counts_the_first_four():
+    assert metrics.ns_score(np.array([0, 2, 3, 4]), 4) == 3
+    assert metrics.ns_score(np.array([0, 1, 2, 3]), 4) == 4
+
+
+def test_mean_rank_counts_from_one_and_is_unknown_where_photos_are_missing():
+    assert metrics.mean_rank(np.array([0, 3]), 2) == 2.5
+    assert math.isnan(metrics.mean_rank(np.array([0]), 2))
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        metrics.trapezoidal_ap,
+        metrics.ap_at_r,
+        metrics.r_precision,
+        metrics.ns_score,
+        metrics.mean_rank,
+        lambda ranks, relevant: metrics.ap_at(ranks, relevant, 10),
+        lambda ranks, relevant: metrics.precision_at(ranks, relevant, 10),
+        lambda ranks, relevant: metrics.revisited_precision_at(ranks, relevant, 10),
+    ],
+)
+def test_metrics_are_undefined_without_relevant_photos(metric):
+    assert math.isnan(metric(np.array([], int), 0))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ap_at_k_is_its_definition(seed):
+    rng = np.random.default_rng(seed)
+    right = rng.random(40) < 0.3
+    relevant, k = int(right.sum() + rng.integers(1, 4)), int(rng.integers(1, 45))
+    total = sum(right[: at + 1].mean() for at in range(min(k, 40)) if right[at])
+    assert metrics.ap_at(np.flatnonzero(right), relevant, k) == pytest.approx(total / min(relevant, k))
