@@ -69,6 +69,7 @@ class Training:
         width: of the trunk, a MobileNetV2.
         branch: of the students.
         student_rate: learning rate of the students' training at its highest; the detector's when 0.
+        branch_ridge: see `Guidance`.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Training:
     width: str = "0.35"
     branch: BranchConfig = BRANCH
     student_rate: float = 0.0
+    branch_ridge: float = 0.0
 
     def detector(self) -> RunDirectory:
         """Trains the detector, or opens it where it is finished."""
@@ -97,7 +99,7 @@ class Training:
         start = time.perf_counter()
         rate = self.student_rate or self.config.learning_rate
         config = dataclasses.replace(self.config, seed=seed, epochs=self.student_epochs, learning_rate=rate)
-        guidance = Guidance("regress_l2+rkd_distance", "10+1")
+        guidance = Guidance("regress_l2+rkd_distance", "10+1", branch_ridge=self.branch_ridge)
         noted = {"set": self.name, "epochs": config.epochs}
         run, history = train_guided(
             self.data, self.folder / f"student_{self.name}_{seed}", detector, self.branch, teacher, config, guidance,

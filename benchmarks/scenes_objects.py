@@ -3,8 +3,8 @@
 Each photo shows one building among others and clutter. The detector finds buildings, all as one class; queries and
 database show other buildings than training. The teacher is MobileNetV2-1.0 as ImageNet left it, and so is the
 detector's trunk, of which nothing is trained: the student's branch begins as the teacher's map with boxes as hard
-attention, and learns from there. What is finished in --output is kept: the command can be stopped and given again.
-Needs the weights in ../shared/data/weights.
+attention, is brought nearest to the teacher's crops by ridge regression, and learns on from there. What is finished in
+--output is kept: the command can be stopped and given again. Needs the weights in ../shared/data/weights.
 Example: python -m benchmarks.scenes_objects --seeds=0,1,2
 """
 
@@ -84,8 +84,8 @@ def training(made: RecordSet) -> object_rows.Training:
         freeze_through=LAST_LAYER,
     )  # fmt: skip
     data, folder = ObjectData.of(made, "database"), Path(FLAGS.output)
-    epochs = FLAGS.epochs or 3
-    return object_rows.Training("scenes", folder, FLAGS.weights, data, VIEWS, config, epochs, "1.0", BRANCH, 4e-6)
+    epochs = FLAGS.epochs or 2
+    return object_rows.Training("scenes", folder, FLAGS.weights, data, VIEWS, config, epochs, "1.0", BRANCH, 1e-6, 2.0)
 
 
 def building_ap50(detector: RunDirectory, made: RecordSet) -> float:

@@ -27,6 +27,9 @@ class Guidance:
         distill_options: arguments of the losses as name=value, joined by commas.
         guidance_weight: weight of their sum beside the detector's loss.
         freeze_detector: train the branch alone; boxes and scores then stay those of the detector, bit for bit.
+        branch_ridge: above 0, the linear layer of a branch without convolutions begins where ridge regression brings
+            its pooled crops nearest to the teacher's descriptors, with this share of their mean squared length as the
+            ridge (1, say).
     """
 
     distill: str = "regress_l2"
@@ -34,8 +37,11 @@ class Guidance:
     distill_options: str | None = None
     guidance_weight: float = 1.0
     freeze_detector: bool = False
+    branch_ridge: float = 0.0
 
     def __post_init__(self):
+        if not 0 <= self.branch_ridge < np.inf:
+            raise InputError(f"--branch_ridge={self.branch_ridge}; 0, or a number above it, is wanted.")
         if not self.guidance_weight > 0:
             raise InputError(f"--guidance_weight={self.guidance_weight}; more than 0 is wanted.")
         self.named.make()

@@ -20,6 +20,7 @@ from tfretrieval.models.guided import BranchConfig, GuidedObjectEmbedder
 from tfretrieval.training.detector import DetectorTrainer
 from tfretrieval.training.detector_config import DetectorTraining
 from tfretrieval.training.guided import Guidance, GuidedTrainer, ObjectTeacher
+from tfretrieval.training.head_start import begin_branch_at_teacher
 from tfretrieval.training.run_directory import RunDirectory
 
 
@@ -187,6 +188,10 @@ def train_guided(
     hashes = {"detector": files.sha256(detector.model("best")), "teacher": files.sha256(Path(teacher) / "vectors.npy")}
     run = _open(data, output, classes, config, settings, None, hashes, flags, resume)
     _tell(data, config, model, classes)
+    if guidance.branch_ridge:
+        begin_branch_at_teacher(
+            model, vectors, data.train, config.longer_side, guidance.branch_ridge, run.path / "branch_start.npz"
+        )
     trainer = GuidedTrainer(model, data.train, data.validation, vectors, config, guidance, views, colours, run)
     return run, trainer.fit()
 

@@ -42,6 +42,20 @@ def test_a_teacher_that_is_a_linear_map_of_the_student_is_found_again(tmp_path):
     assert found.facts == {"method": "to_teacher", "samples": 200, "ridge": 1e-6}
 
 
+def test_near_the_student_the_identity_takes_the_place_of_zero():
+    rng = np.random.default_rng(2)
+    student, teacher = unit_rows(rng, 7, 5), unit_rows(rng, 7, 5)
+    found = fit_to_teacher(student, teacher, 0.2, near_student=True).projection.astype(np.float64)
+    added = 0.2 * np.square(student).sum() / 7
+    gradient = sum(2 * np.outer(found @ s - t, s) for s, t in zip(student, teacher, strict=True))
+    np.testing.assert_allclose(gradient + 2 * added * (found - np.eye(5)), 0, atol=1e-4)
+    np.testing.assert_allclose(
+        fit_to_teacher(student, teacher, 1e9, near_student=True).projection, np.eye(5), atol=1e-6
+    )
+    with pytest.raises(InputError, match="5 dimensions and the student 6; as many are wanted"):
+        fit_to_teacher(unit_rows(rng, 7, 6), teacher, 0.2, near_student=True)
+
+
 @pytest.mark.parametrize(
     ("student", "teacher", "ridge", "sentence"),
     [
