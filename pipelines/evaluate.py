@@ -13,9 +13,10 @@ from absl import flags
 from pipelines import script
 from tfretrieval import console, files
 from tfretrieval.errors import InputError
-from tfretrieval.evaluation import results
+from tfretrieval.evaluation import confusions, results
 from tfretrieval.evaluation.album import Photos
 from tfretrieval.evaluation.benchmark import Benchmark, MatchedDescriptors, check_pair
+from tfretrieval.evaluation.descriptor_map import MAX_POINTS, DescriptorMap, descriptor_map
 from tfretrieval.evaluation.evaluate import Evaluation, evaluate_conditions
 from tfretrieval.evaluation.guard import EXACT_SEARCH, Ranked, reason_notes
 from tfretrieval.evaluation.object_evaluation import evaluate_objects, match_objects, object_header, object_notes
@@ -27,6 +28,7 @@ from tfretrieval.evaluation.reranked import AFTER, BEFORE, evaluate_reranked, ph
 from tfretrieval.evaluation.shown_ranking import ShownRanking
 from tfretrieval.search.object_search import SIMILARITIES, ObjectSearch
 from tfretrieval.search.reranking import parse_chain
+from tfretrieval.training.run_directory import RunDirectory
 
 FLAGS = flags.FLAGS
 
@@ -59,21 +61,29 @@ flags.DEFINE_float("objects_weight", 0.5, "Of --objects=fused: the weight of obj
 flags.DEFINE_integer(
     "report_queries",
     100,
-    "Worst queries shown in index.html; a fifth as many of the best are added.",
+    "Worst queries shown in index.html; a fifth as many of the best are added. Beyond 250, strips lie in strips/.",
     lower_bound=0,
     upper_bound=MAX_WORST,
 )
+flags.DEFINE_integer(
+    "report_map", 1500, "Photos on the map of descriptors in index.html.", lower_bound=0, upper_bound=MAX_POINTS
+)
+flags.DEFINE_string(
+    "report_model", None, "Run directory whose network explains wrong first results: what positions add to similarity."
+)
+flags.DEFINE_integer("seed", 0, "Seed of the map.", lower_bound=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What was measured: the numbers, those before re-ranking, the result's head, notes, and objects for pictures."""
+    """What was measured: the numbers, those before re-ranking, the result's head, notes, and what pictures need."""
 
     evaluation: Evaluation
     header: dict
     notes: list[str]
     plain: Evaluation | None = None
     objects: ObjectPictures | None = None
+    map: DescriptorMap | None = None
 
 
 def main() -> None:
@@ -84,9 +94,7 @@ def main() -> None:
         notes = reason_notes(found.header["protocol"]) + found.notes
         made = results.result(found.evaluation, benchmark, found.header, notes, found.plain)
         files.write_json(partial / results.METRICS, made)
-        told = tuple(found.notes)  # the page tells the other reasons at its top
-        options = ReportOptions(benchmark.name, FLAGS.report_queries, told, found.header, objects=found.objects)
-        render_report(partial / results.REPORT, found.evaluation, *_photos(benchmark), options)
+        render_report(partial / results.REPORT, found.evaluation, *_photos(benchmark), _shown(benchmark, found))
         ShownRanking(found.evaluation.top, found.evaluation.top_is_relevant).save(partial)
         script.save_flags(main, partial)
     for note in notes:
@@ -97,6 +105,23 @@ def main() -> None:
         for line in results.summary_lines(evaluation) if evaluation else ():
             console.say(line)
     console.say(f"wrote {Path(FLAGS.output) / results.REPORT}")
+
+
+def _shown(benchmark: Benchmark, found: Measured) -> ReportOptions:
+    """Returns what the page shows beside the evaluation."""
+    explain = None
+    if FLAGS.report_model:
+        run = RunDirectory.load(FLAGS.report_model)
+        explain = confusions.explainer(run.load_model(), run.read_description()["training"]["image_size"])
+    return ReportOptions(
+        benchmark.name,
+        FLAGS.report_queries,
+        tuple(found.notes),  # the page tells the other reasons at its top
+        found.header,
+        objects=found.objects,
+        map=found.map,
+        explain=explain,
+    )
 
 
 def _by_photos(benchmark: Benchmark) -> Measured:
@@ -113,7 +138,8 @@ def _by_photos(benchmark: Benchmark) -> Measured:
     ranked = Ranked(FLAGS.ap, str(chain), FLAGS.junk) if chain else Ranked(FLAGS.ap)
     header = _header(benchmark, queries, database, ranked)
     overlap = header["protocol"]["overlap"]
-    return Measured(evaluation, header, notes + [overlap] * bool(overlap), plain)
+    points = descriptor_map(*vectors, FLAGS.report_map, evaluation.top.order, FLAGS.seed)
+    return Measured(evaluation, header, notes + [overlap] * bool(overlap), plain, map=points)
 
 
 def benchmark_protocol(benchmark: Benchmark) -> tuple[Protocol, dict[str, Relevance]]:

@@ -52,7 +52,7 @@ def evaluate_reranked(
     """
     if junk not in (BEFORE, AFTER):
         raise ValueError(f"junk is {junk!r}; {BEFORE!r} or {AFTER!r} is wanted.")
-    main = protocol.main_of(tuple(relevances))
+    main, context = protocol.main_of(tuple(relevances)), context or Context()  # one, which keeps what steps make once
     places, shown = {}, None
     if junk == AFTER:
         keep = SHOWN + max(map(len, relevances[main].junk), default=0)
