@@ -36,14 +36,14 @@ def test_the_library_example_runs(capsys):
             f"docs/{name}.md"
             for name in (
                 *("records", "training", "serving", "evaluation", "descriptors", "describe", "pytorch"),
-                *("objects", "distillation", "results"),
+                *("objects", "distillation", "results", "benchmarks", "reranking"),
             )
         ),
     ],
 )
 def test_commands_name_scripts_and_flags_that_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
-    found = re.findall(r"python -m ([\w.]+)([^\n`|)]*)", text)
+    found = re.findall(r"python -m ([\w.]+)((?:\"[^\"\n]*\"|[^\n`|)])*)", text)
     assert found
     for module, arguments in found:
         if module == "pip":
