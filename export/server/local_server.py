@@ -1,21 +1,30 @@
-"""One process that listens on gRPC and REST and serves one model."""
+"""One process that listens on gRPC and REST and serves models."""
 
 import contextlib
-import os
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from export.server.grpc_service import add_services, make_server
+from absl import logging
+
+from export.server.grpc_service import GrpcServer
+from export.server.metrics import Metrics
+from export.server.model import Loading
+from export.server.model_config import ModelSettings, read_model_config
 from export.server.models import ModelManager
-from export.server.rest import RestApi, RestServer
+from export.server.rest import RestServer
+from export.server.rest_api import RestApi
+from export.server.settings import ServerSettings
+from export.server.tls import server_credentials
 from tfretrieval.errors import InputError
 
 T = TypeVar("T")
 
-DEFAULT_MAX_BODY_BYTES = 256 * 2**20
+# Seconds between two looks at whether every model answers, for health checks.
+HEALTH_WAIT_SECONDS = 0.2
 
 
 class LocalServer:
@@ -27,81 +36,109 @@ class LocalServer:
 
     Args:
         model_name: the model's name in requests.
-        model_base_path: folder of numbered version folders, each a SavedModel; see `ModelManager`.
+        model_base_path: folder of numbered version folders, each a SavedModel.
         port: gRPC port; 0 takes a free one.
         rest_api_port: REST port; 0 takes a free one.
-        bind_address: address to listen on; the default cannot be reached from other machines.
-        grpc_max_threads: gRPC requests answered at a time; None allows four a core, as the real server does.
-        rest_api_timeout_in_ms: milliseconds that a REST prediction may take before it answers 504.
-        rest_api_max_body_bytes: larger REST bodies are refused with 413.
-        file_system_poll_wait_seconds: seconds between looks for a newer version; 0 never looks again.
-        tensorflow_session_parallelism: threads of TensorFlow's pools; 0 leaves the choice to TensorFlow.
+        **options: fields of `ServerSettings`.
 
     Attributes:
         grpc_address: `host:port` of gRPC, once started.
         rest_url: `http://host:port` of REST, once started.
+
+    Raises:
+        InputError: an option is out of range.
     """
 
     def __init__(
         self,
-        model_name: str,
-        model_base_path: str | Path,
+        model_name: str = "descriptor",
+        model_base_path: str | Path | None = None,
         port: int = 0,
         rest_api_port: int = 0,
-        *,
-        bind_address: str = "127.0.0.1",
-        grpc_max_threads: int | None = None,
-        rest_api_timeout_in_ms: int = 30_000,
-        rest_api_max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
-        file_system_poll_wait_seconds: float = 1.0,
-        tensorflow_session_parallelism: int = 0,
+        **options: object,
     ):
-        if port and port == rest_api_port:
-            raise InputError(f"--rest_api_port={rest_api_port} is --port too; gRPC and REST need a port each.")
-        self._model = (model_name, model_base_path, file_system_poll_wait_seconds, tensorflow_session_parallelism)
-        self._host = bind_address
-        self._ports = (port, rest_api_port)
-        self._grpc_threads = grpc_max_threads or 4 * (os.cpu_count() or 1)
-        self._rest_timeout = rest_api_timeout_in_ms / 1000
-        self._max_body_bytes = rest_api_max_body_bytes
+        base_path = None if model_base_path is None else str(model_base_path)
+        self._take(ServerSettings(model_name, base_path, port=port, rest_api_port=rest_api_port, **options))
+
+    @classmethod
+    def of(cls, settings: ServerSettings) -> "LocalServer":
+        """Returns the server of these settings."""
+        server = cls.__new__(cls)
+        server._take(settings)
+        return server
+
+    def _take(self, settings: ServerSettings) -> None:
+        self._settings = settings
         self._running = contextlib.ExitStack()
         self._models: ModelManager | None = None
+        self._stop = threading.Event()
         self.grpc_address = ""
         self.rest_url = ""
 
     @property
     def version(self) -> int:
-        """The version that is being served."""
-        return self._models.version
+        """The version that answers requests to the only model which name none."""
+        (versions,) = self._models.versions.values()
+        return versions[-1]
+
+    @property
+    def versions(self) -> dict[str, list[int]]:
+        """The versions that answer, by model."""
+        return self._models.versions
 
     def __str__(self) -> str:
-        return f"serving {self._models.name} version {self.version}: gRPC {self.grpc_address}, REST {self.rest_url}"
+        told = ", ".join(
+            f"{name} version {', '.join(map(str, versions)) or 'none'}" for name, versions in self.versions.items()
+        )
+        return f"serving {told}: gRPC {self.grpc_address}, REST {self.rest_url}"
 
     def start(self) -> None:
-        """Listens, loads the model and begins to answer.
+        """Listens, loads the models and begins to answer.
 
         Raises:
-            InputError: a port cannot be listened on, or there is no version that loads.
+            InputError: a port cannot be listened on, a file is refused, or a model has no version that loads.
         """
+        settings, metrics = self._settings, Metrics()
+        batching, metrics_path = settings.batching(), settings.metrics_path()
+        threads, grace = settings.grpc_threads(batching), settings.shutdown_grace_seconds
+        loading = Loading(
+            settings.tensorflow_session_parallelism,
+            batching,
+            settings.num_request_iterations_for_warmup if settings.enable_model_warmup else 0,
+            metrics,
+        )
+        limits = [(f"grpc.max_{way}_message_length", most) for way, most in self._message_limits()]
         with contextlib.ExitStack() as starting:
-            # Both fronts must have ended before the model goes, so its place to be closed is taken first.
+            # Both fronts must have ended before the models go, so their place to be closed is taken first.
             last = starting.enter_context(contextlib.ExitStack())
-            grpc_server = make_server(self._grpc_threads)
-            starting.callback(lambda: grpc_server.stop(grace=5).wait())
-            grpc_port = self._listen(grpc_server.add_insecure_port, "port", self._ports[0])
-            rest_server = self._listen(self._make_rest_server, "rest_api_port", self._ports[1])
-            starting.callback(rest_server.close)
-            self._models = ModelManager(*self._model)
-            last.callback(self._models.close)
-            add_services(grpc_server, self._models)
-            grpc_server.start()
-            rest_server.start(RestApi(self._models, self._rest_timeout))
-            self.grpc_address = _address(self._host, grpc_port)
-            self.rest_url = f"http://{_address(self._host, rest_server.server_port)}"
+            fronts: list[Callable[[float], None]] = []
+            starting.callback(_close_together, fronts, grace)
+            front = GrpcServer(threads, settings.max_waiting_requests, limits + settings.channel_arguments, metrics)
+            fronts.append(front.close)
+            grpc_port = self._listen(self._grpc_binding(front), "port", settings.port)
+            rest_threads = settings.rest_api_num_threads or threads
+            rest = self._listen(
+                lambda to: self._make_rest_server(to, rest_threads), "rest_api_port", settings.rest_api_port
+            )
+            fronts.append(rest.close)
+            self._models = ModelManager(
+                configured := settings.models(),
+                loading,
+                settings.file_system_poll_wait_seconds,
+                settings.allow_version_labels_for_unavailable_models,
+            )
+            last.callback(self._models.close, grace)
+            front.add_services(self._models)
+            front.server.start()
+            rest.start(RestApi(self._models, settings.rest_api_timeout_in_ms / 1000, metrics, metrics_path))
+            self.grpc_address = _address(settings.bind_address, grpc_port)
+            self.rest_url = f"http://{_address(settings.bind_address, rest.server_port)}"
+            front.tell_health(True)
+            self._watch(front, configured, starting)
             self._running = starting.pop_all()
 
     def close(self) -> None:
-        """Lets requests under way finish for up to five seconds and frees ports and model."""
+        """Refuses new requests, lets those under way finish for the grace period, and frees ports and models."""
         self._running.close()
 
     def __enter__(self) -> "LocalServer":
@@ -113,24 +150,81 @@ class LocalServer:
     ) -> None:
         self.close()
 
-    def _make_rest_server(self, address: str) -> RestServer:
+    def _message_limits(self) -> list[tuple[str, int]]:
+        return [("receive", self._settings.rest_api_max_body_bytes), ("send", 2**31 - 1)]
+
+    def _grpc_binding(self, front: GrpcServer) -> Callable[[str], int]:
+        if not self._settings.ssl_config_file:
+            return front.server.add_insecure_port
+        credentials = server_credentials(self._settings.ssl_config_file)
+        return lambda address: front.server.add_secure_port(address, credentials)
+
+    def _make_rest_server(self, address: str, threads: int) -> RestServer:
         host, port = address.rsplit(":", 1)
-        return RestServer((host.strip("[]"), int(port)), self._max_body_bytes)
+        settings = self._settings
+        return RestServer(
+            (host.strip("[]"), int(port)), settings.rest_api_max_body_bytes, threads, settings.max_waiting_requests
+        )
 
     def _listen(self, bind: Callable[[str], T], flag: str, port: int) -> T:
         """Calls `bind` with an address, once a plain socket has shown that it is free: gRPC does not say why not."""
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        host = self._settings.bind_address
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             with socket.socket(family) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((self._host, port))
-            return bind(_address(self._host, port))
+                probe.bind((host, port))
+            return bind(_address(host, port))
         except (OSError, RuntimeError, OverflowError) as error:
             reason = (getattr(error, "strerror", None) or str(error)).lower()
-            where = _address(self._host, port)
+            where = _address(host, port)
             raise InputError(
                 f"--{flag}={port}: cannot listen on {where}, {reason}; choose another, or 0 for any."
             ) from error
+
+    def _watch(
+        self, front: GrpcServer, configured: Mapping[str, ModelSettings], starting: contextlib.ExitStack
+    ) -> None:
+        """Follows the models' state and the configuration file until the server closes."""
+        self._stop = threading.Event()
+        watched = [threading.Thread(target=self._follow_health, args=(front,), name="health", daemon=True)]
+        if self._settings.model_config_file and self._settings.model_config_file_poll_wait_seconds > 0:
+            watched.append(
+                threading.Thread(target=self._follow_config, args=(configured,), name="config-poll", daemon=True)
+            )
+        for thread in watched:
+            thread.start()
+        starting.callback(self._stop.set)
+
+    def _follow_health(self, front: GrpcServer) -> None:
+        told = True
+        while not self._stop.wait(HEALTH_WAIT_SECONDS):
+            if told != self._models.is_ready:
+                told = not told
+                front.tell_health(told)
+
+    def _follow_config(self, served: Mapping[str, ModelSettings]) -> None:
+        path, told = self._settings.model_config_file, ""
+        while not self._stop.wait(self._settings.model_config_file_poll_wait_seconds):
+            try:
+                found = read_model_config(path)
+                if found != served:
+                    self._models.reload(found)
+                    served, told = found, ""
+                    logging.info("the models of %s are served", path)
+            except InputError as error:
+                if str(error) != told:
+                    told = str(error)
+                    logging.error("%s; the models stay as they are", told)
+
+
+def _close_together(fronts: list[Callable[[float], None]], grace: float) -> None:
+    """Closes both fronts at once: while one waits for its requests, the other must not take new ones."""
+    closing = [threading.Thread(target=close, args=(grace,), name="close") for close in fronts]
+    for thread in closing:
+        thread.start()
+    for thread in closing:
+        thread.join()
 
 
 def _address(host: str, port: int) -> str:

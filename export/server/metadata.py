@@ -1,4 +1,4 @@
-"""What a server says about its model: signatures and the state of its versions."""
+"""What a server says about its models: signatures and the state of their versions."""
 
 import grpc
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
@@ -30,7 +30,7 @@ def get_model_metadata(
     with models.lease(request.model_spec) as servable:
         for name, signature in servable.signatures.items():
             signatures.signature_def[name].CopyFrom(signature)
-        response.model_spec.name = models.name
+        response.model_spec.name = request.model_spec.name
         response.model_spec.version.value = servable.version
     response.metadata[SIGNATURE_DEF].Pack(signatures)
     return response
@@ -42,14 +42,15 @@ def get_model_status(
     """Answers with the state of one version or of every version seen so far.
 
     Raises:
-        StatusError: INVALID_ARGUMENT without a model, NOT_FOUND when the model or version was never seen.
+        StatusError: INVALID_ARGUMENT without a model or for an unknown label, NOT_FOUND when the model or version was
+            never seen.
     """
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
     spec = request.model_spec
-    statuses = models.statuses() if spec.name == models.name else {}
-    if spec.WhichOneof("version_choice") == "version":
-        version = spec.version.value
+    statuses = models.statuses(spec.name)
+    version = models.version_of(spec)
+    if version is not None:
         if version not in statuses:
             raise StatusError(grpc.StatusCode.NOT_FOUND, f"Could not find version {version} of model {spec.name}")
         statuses = {version: statuses[version]}

@@ -1,95 +1,26 @@
-"""The REST side: /v1/models/NAME over HTTP/1.1."""
+"""The REST side over HTTP/1.1: connections, bodies and their limits; `rest_api` says what is answered."""
 
 import contextlib
 import http.server
 import json
-import re
+import select
 import socket
 import socketserver
 import threading
 import time
-from urllib.parse import unquote, urlsplit
+from collections.abc import Iterator
 
 import grpc
 from absl import logging
-from google.protobuf import json_format
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
 
+from export.server.call import Call
 from export.server.errors import StatusError, invalid
-from export.server.json_tensors import Infos, parse_predict, render_predict
-from export.server.metadata import SIGNATURE_DEF, get_model_metadata, get_model_status
-from export.server.models import ModelManager
-from export.server.predict import DEFAULT_SIGNATURE, predict
+from export.server.rest_api import RestApi
 
-_MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-_POST = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE)
-_GET = re.compile(rf"(?:{_MODEL}|/v1/models)(?P<metadata>/metadata)?", re.IGNORECASE)
-
-
-class RestApi:
-    """What each REST path answers, apart from HTTP itself.
-
-    Args:
-        models: the model to answer for.
-        timeout: seconds that a prediction may take.
-    """
-
-    def __init__(self, models: ModelManager, timeout: float):
-        self._models = models
-        self._timeout = timeout
-
-    def answer(self, method: str, path: str, body: bytes) -> str:
-        """Returns the JSON text that answers a request.
-
-        Args:
-            method: the HTTP method.
-            path: the path with its query, as in the request line.
-            body: the request's body, empty where it has none.
-
-        Raises:
-            StatusError: the request is wrong or failed.
-        """
-        path = urlsplit(path).path
-        found = {"POST": _POST, "GET": _GET}[method].fullmatch(path) if method in ("POST", "GET") else None
-        if found is None:
-            raise invalid(f"Malformed request: {method} {path}")
-        if not found["name"]:
-            raise invalid("Missing model name in request.")
-        spec = _model_spec(found)
-        if method == "GET":
-            return self._metadata(spec) if found["metadata"] else self._status(spec)
-        if found["method"].lower() != "predict":
-            raise StatusError(grpc.StatusCode.UNIMPLEMENTED, "The local server answers predict only.")
-        return self._predict(spec, body)
-
-    def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
-        request = predict_pb2.PredictRequest(model_spec=spec)
-        rows = parse_predict(body, lambda name: self._input_infos(spec, name), request)
-        return render_predict(predict(self._models, request, self._timeout), rows)
-
-    def _input_infos(self, spec: model_pb2.ModelSpec, name: str) -> Infos:
-        name = name or DEFAULT_SIGNATURE
-        with self._models.lease(spec) as servable:
-            if name not in servable.signatures:
-                raise invalid(f'Serving signature name: "{name}" not found in signature def')
-            return dict(servable.signatures[name].inputs)
-
-    def _metadata(self, spec: model_pb2.ModelSpec) -> str:
-        request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_DEF])
-        response = get_model_metadata(self._models, request)
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        response.metadata[SIGNATURE_DEF].Unpack(signatures)
-        options = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
-        told = {
-            "model_spec": json_format.MessageToDict(response.model_spec, **options),
-            "metadata": {SIGNATURE_DEF: json_format.MessageToDict(signatures, **options)},
-        }
-        return json.dumps(told, indent=1)
-
-    def _status(self, spec: model_pb2.ModelSpec) -> str:
-        request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
-        response = get_model_status(self._models, request)
-        return json_format.MessageToJson(response, indent=1, always_print_fields_with_no_presence=True)
+# Connections beyond these are closed at once; each has a thread.
+MAX_CONNECTIONS = 512
+# Bodies being received or answered hold no more than this many times the largest one.
+BODIES_AT_A_TIME = 4
 
 
 class RestServer(http.server.ThreadingHTTPServer):
@@ -98,6 +29,12 @@ class RestServer(http.server.ThreadingHTTPServer):
     Args:
         address: host and port; port 0 takes a free one.
         max_body_bytes: larger bodies are refused with 413.
+        threads: predictions answered at a time.
+        waiting: predictions that may wait besides; more are refused with 429.
+
+    Attributes:
+        api: what answers.
+        is_closing: whether `close` was called.
 
     Raises:
         OSError: the address cannot be listened on.
@@ -105,11 +42,14 @@ class RestServer(http.server.ThreadingHTTPServer):
 
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], max_body_bytes: int):
+    def __init__(self, address: tuple[str, int], max_body_bytes: int, threads: int = 8, waiting: int = 256):
         self.api: RestApi | None = None
+        self.is_closing = False
         self.max_body_bytes = max_body_bytes
+        self._turns = threading.Semaphore(threads)
+        self._most = threads + waiting
         self._changed = threading.Condition()
-        self._busy = 0
+        self._busy = self._predictions = self._bytes = self._connections = 0
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="rest", daemon=True)
@@ -125,24 +65,93 @@ class RestServer(http.server.ThreadingHTTPServer):
         self._thread.start()
 
     def close(self, grace: float = 5.0) -> None:
-        """Stops accepting requests and waits up to `grace` seconds for those under way."""
+        """Stops accepting connections, and waits up to `grace` seconds for requests under way.
+
+        Later requests on connections that are kept are answered UNAVAILABLE.
+        """
         if self._thread.is_alive():
             self.shutdown()
             self._thread.join()
+        self.is_closing = True
+        self.socket.close()  # nobody may connect and wait for an answer that does not come
         with self._changed:
             self._changed.wait_for(lambda: not self._busy, grace)
         self.server_close()
 
-    def count(self, change: int) -> None:
-        """Notes that a request began (1) or was answered (-1)."""
+    def verify_request(self, request: socket.socket, client_address: tuple) -> bool:
+        """Says whether there is a thread left for a connection."""
+        return self._connections < MAX_CONNECTIONS
+
+    def process_request_thread(self, request: socket.socket, client_address: tuple) -> None:
+        """Serves one connection."""
         with self._changed:
-            self._busy += change
+            self._connections += 1
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._changed:
+                self._connections -= 1
+
+    def handle_error(self, request: socket.socket, client_address: tuple) -> None:
+        """Notes that a connection broke, as clients' do."""
+        logging.debug("the connection from %s broke", client_address, exc_info=True)
+
+    @contextlib.contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Counts a request from its first line to its answer."""
+        self._count("_busy", 1)
+        try:
+            yield
+        finally:
+            self._count("_busy", -1)
+
+    @contextlib.contextmanager
+    def admitted(self, body_bytes: int) -> Iterator[None]:
+        """Counts a prediction and its body.
+
+        Raises:
+            StatusError: RESOURCE_EXHAUSTED when too many are under way.
+        """
+        with self._changed:
+            most = BODIES_AT_A_TIME * self.max_body_bytes
+            if self._predictions >= self._most or (self._bytes and self._bytes + body_bytes > most):
+                raise StatusError(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    f"{self._predictions} requests with {self._bytes} bytes are running or waiting; try again later.",
+                )
+            self._predictions += 1
+            self._bytes += body_bytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._predictions -= 1
+                self._bytes -= body_bytes
+
+    @contextlib.contextmanager
+    def turn(self, call: Call) -> Iterator[None]:
+        """Waits until a prediction may run.
+
+        Raises:
+            StatusError: DEADLINE_EXCEEDED when its turn does not come in time.
+        """
+        if not self._turns.acquire(timeout=max(0.0, call.seconds_left)):
+            raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    def _count(self, what: str, change: int) -> None:
+        with self._changed:
+            setattr(self, what, getattr(self, what) + change)
             self._changed.notify_all()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """One connection: reads requests, writes JSON."""
+    """One connection: reads requests, writes answers."""
 
+    server: RestServer
     protocol_version = "HTTP/1.1"
     server_version = "tfretrieval-local-server"
     timeout = 60
@@ -151,19 +160,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
-        self.server.count(1)
-        try:
-            status, text = self._respond()
-            self._write(status, text)
-        finally:
-            self.server.count(-1)
+        with self.server.under_way():
+            status, kind, text = self._respond()
+            self._write(status, text, kind)
         if self.close_connection and status >= 400:
             self._discard_rest()
 
     do_GET = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_POST  # noqa: N815 - the base class looks methods up by these names
 
     def handle_expect_100(self) -> bool:
-        if int(self.headers.get("Content-Length") or 0) <= self.server.max_body_bytes:
+        if self._announced() <= self.server.max_body_bytes:
             super().handle_expect_100()
             self.wfile.flush()
         return True
@@ -175,31 +181,88 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         logging.debug(format, *args)
 
-    def _respond(self) -> tuple[int, str]:
+    def _respond(self) -> tuple[int, str, str]:
+        """Returns HTTP status, content type and text."""
+        runs, start, told = self.server.api.runs_a_model(self.command, self.path), time.perf_counter(), "INTERNAL"
         try:
-            body = self._read_body()
-            if body is None:
-                return 413, _error_text(f"The request body is larger than {self.server.max_body_bytes} bytes.")
-            if not self.path.lower().startswith("/v1/"):
-                return 404, _error_text(f"Malformed request: {self.command} {self.path}")
-            return 200, self.server.api.answer(self.command, self.path, body)
+            kind, text = self._predict() if runs else self._answer(self._read_body(), self._call())
+            told = "OK"
+            return 200, kind, text
+        except _TooLargeError:
+            told = grpc.StatusCode.RESOURCE_EXHAUSTED.name
+            text = _error_text(f"The request body is larger than {self.server.max_body_bytes} bytes.")
+            return 413, "application/json", text
         except StatusError as error:
-            return error.http_status, _error_text(error.message)
+            told = error.code.name
+            return self._http_status(error), "application/json", _error_text(error.message)
+        except (ConnectionError, TimeoutError):  # the client's, who reads no answer
+            self.close_connection, told = True, grpc.StatusCode.CANCELLED.name
+            return 499, "application/json", _error_text("Cancelled")
         except Exception:  # noqa: BLE001 - one failed answer must not end the connection without a status
             logging.exception("%s %s failed", self.command, self.path)
-            return 500, _error_text("Internal error; see the server's log.")
+            return 500, "application/json", _error_text("Internal error; see the server's log.")
+        finally:
+            if runs:
+                self.server.api.note(self.path, told, start)
 
-    def _read_body(self) -> bytes | None:
-        """Returns the body, or None where it is too large; the connection cannot be used further after that."""
-        length = self.headers.get("Content-Length", "0")
+    def _http_status(self, error: StatusError) -> int:
+        known = self.path.lower().startswith("/v1/") or error.code != grpc.StatusCode.INVALID_ARGUMENT
+        return error.http_status if known else 404
+
+    def _predict(self) -> tuple[str, str]:
+        """Answers a prediction when its turn comes; its body is read before, so that slow senders take no turn."""
+        length = self._body_length()
+        try:
+            with self.server.admitted(length):
+                body = self._received(length)
+                call = self._call()
+                with self.server.turn(call):
+                    return self._answer(body, call)
+        except StatusError as error:
+            if error.code == grpc.StatusCode.RESOURCE_EXHAUSTED:
+                self.close_connection = True  # the body was not read
+            raise
+
+    def _answer(self, body: bytes, call: Call) -> tuple[str, str]:
+        if self.server.is_closing:
+            raise StatusError(grpc.StatusCode.UNAVAILABLE, "The server is shutting down.")
+        return self.server.api.answer(self.command, self.path, body, call)
+
+    def _call(self) -> Call:
+        return Call.within(self.server.api.timeout, self._is_wanted)
+
+    def _is_wanted(self) -> bool:
+        """Says whether the client is still connected: a closed connection is readable and holds nothing."""
+        try:
+            readable = select.select([self.connection], [], [], 0)[0]
+            return not readable or self.connection.recv(1, socket.MSG_PEEK) != b""
+        except (OSError, ValueError):
+            return False
+
+    def _read_body(self) -> bytes:
+        return self._received(self._body_length())
+
+    def _announced(self) -> int:
+        length = self.headers.get("Content-Length") or "0"
+        return int(length) if length.isascii() and length.isdecimal() and len(length) < 20 else -1
+
+    def _body_length(self) -> int:
+        """Returns the length of the body; the connection cannot be used further after an error."""
+        length = self._announced()
         coding = self.headers.get("Transfer-Encoding") or self.headers.get("Content-Encoding") or "identity"
-        if not length.isdecimal() or coding.lower() != "identity":
+        if length < 0 or coding.lower() != "identity":
             self.close_connection = True
             raise invalid("The local server reads plain bodies with a Content-Length only.")
-        if int(length) > self.server.max_body_bytes:
+        if length > self.server.max_body_bytes:
             self.close_connection = True
-            return None
-        return self.rfile.read(int(length))
+            raise _TooLargeError
+        return length
+
+    def _received(self, length: int) -> bytes:
+        body = self.rfile.read(length)
+        if len(body) < length:
+            raise ConnectionError("the client closed the connection within the body")
+        return body
 
     def _discard_rest(self) -> None:
         """Reads what is still being sent, for a while: closing on unread bytes would throw the answer away too."""
@@ -210,12 +273,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             while time.monotonic() < end and self.rfile.read1(2**16):
                 pass
 
-    def _write(self, status: int, text: str) -> None:
+    def _write(self, status: int, text: str, kind: str = "application/json") -> None:
         body = text.encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        if self.close_connection:
+        if self.close_connection or self.server.is_closing:
+            self.close_connection = True
             self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
@@ -223,15 +287,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.flush()
 
 
-def _model_spec(found: re.Match) -> model_pb2.ModelSpec:
-    spec = model_pb2.ModelSpec(name=unquote(found["name"]))
-    if found["version"]:
-        if int(found["version"]) >= 2**63:
-            raise invalid(f"Failed to convert version: {found['version']} to numeric.")
-        spec.version.value = int(found["version"])
-    elif found["label"]:
-        spec.version_label = unquote(found["label"])
-    return spec
+class _TooLargeError(Exception):
+    """A body that is larger than the server reads."""
 
 
 def _error_text(message: str) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import shutil
 import socket
 import subprocess
@@ -11,7 +12,12 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.apis import (
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 
 from export import saving
 from export.object_signature import ObjectSettings
@@ -148,11 +154,31 @@ def _free_port():
         return probe.getsockname()[1]
 
 
+RUNNING_MODELS = {}
+
+
+def _running_server(name, base):
+    """The server at TF_SERVING=host:port (REST: TF_SERVING_REST), told to serve a model from this machine's disk."""
+    address = os.environ["TF_SERVING"]
+    host, port = address.rsplit(":", 1)
+    if RUNNING_MODELS.setdefault(name, base) != base:
+        pytest.skip(f"the server at TF_SERVING serves another model named {name} to these tests already")
+    endpoint = Endpoint(address, f"http://{os.environ.get('TF_SERVING_REST', f'{host}:{int(port) + 1}')}", False)
+    request = model_management_pb2.ReloadConfigRequest()
+    for each, folder in RUNNING_MODELS.items():
+        request.config.model_config_list.config.add(name=each, base_path=str(folder), model_platform="tensorflow")
+    endpoint.models.HandleReloadConfigRequest(request, timeout=60)
+    return endpoint
+
+
 @contextlib.contextmanager
 def _real_server(name, base):
+    if "TF_SERVING" in os.environ:
+        yield _running_server(name, base)
+        return
     program = shutil.which("tensorflow_model_server")
     if program is None:
-        pytest.skip("tensorflow_model_server is not on PATH")
+        pytest.skip("tensorflow_model_server is not on PATH, and TF_SERVING=host:port is not set")
     ports = [_free_port(), _free_port()]
     command = [program, f"--model_name={name}", f"--model_base_path={base}"]
     command += [f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
@@ -232,6 +258,50 @@ def object_photos():
         pixels = tf.cast(tf.image.resize(coarse, (height, width))[0], tf.uint8)
         photos.append((tf.io.encode_png, tf.io.encode_jpeg)[place % 2](pixels).numpy())
     return photos, np.array(sizes)
+
+
+def _request_of(model="descriptor", signature="", version=None, label=None, outputs=(), **inputs):
+    request = predict_pb2.PredictRequest(output_filter=outputs)
+    request.model_spec.name = model
+    request.model_spec.signature_name = signature
+    if version is not None:
+        request.model_spec.version.value = version
+    if label is not None:
+        request.model_spec.version_label = label
+    for alias, value in inputs.items():
+        request.inputs[alias].CopyFrom(tf.make_tensor_proto(value))
+    return request
+
+
+def _refusal(call, request, timeout=10):
+    with pytest.raises(grpc.RpcError) as caught:
+        call(request, timeout=timeout)
+    return caught.value.code().name, caught.value.details()
+
+
+def _wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def request_of():
+    """Makes a PredictRequest of a model, perhaps a signature, a version or a label, and arrays by alias."""
+    return _request_of
+
+
+@pytest.fixture(scope="session")
+def refusal():
+    """Makes a call that must be refused; gives the name of its status and its message."""
+    return _refusal
+
+
+@pytest.fixture(scope="session")
+def wait_until():
+    """Waits until a condition holds; fails when it takes too long."""
+    return _wait_until
 
 
 @pytest.fixture
