@@ -4,7 +4,8 @@ import dataclasses
 
 import tensorflow as tf
 
-from export.signatures import ServedDescriptor, decode_rows, run_in_groups
+from export.sent_photos import DEFAULT_LIMITS, PhotoLimits, decode_rows
+from export.signatures import ServedDescriptor, run_in_groups
 from tfretrieval.errors import InputError
 from tfretrieval.models.guided import WHOLE, GuidedObjectEmbedder
 
@@ -67,6 +68,7 @@ class ServedObjects(ServedDescriptor):
         card: JSON text that says what the model is.
         classes: names of the detector's classes.
         settings: what is found.
+        limits: which photos are refused.
 
     Attributes:
         objects: the signature's function; see `describe_objects`, of which the two last arguments may be left out.
@@ -79,8 +81,9 @@ class ServedObjects(ServedDescriptor):
         card: str,
         classes: tuple[str, ...],
         settings: ObjectSettings,
+        limits: PhotoLimits = DEFAULT_LIMITS,
     ):
-        super().__init__(WholePhotos(model), longer_side, card)
+        super().__init__(WholePhotos(model), longer_side, card, limits)
         self._model, self._classes, self._settings = model, classes, settings
         least_score, overlap = (
             tf.constant(value, tf.float32) for value in (settings.objects_least_score, settings.objects_overlap)
@@ -111,14 +114,14 @@ class ServedObjects(ServedDescriptor):
 
         Returns:
             `descriptors` float32 [N, D] of the whole photos; `object_descriptors` float32 [N, K, D]; `boxes` float32
-            [N, K, 4] in pixels of the photo as it was sent: top, left, bottom, right; `scores` float32 [N, K];
-            `classes` int32 [N, K] and `class_names` string [N, K]; and `count` int32 [N]. Best objects first; zeros
-            and empty names behind `count`.
+            [N, K, 4] in pixels of the photo as it was sent, turned upright: top, left, bottom, right; `scores` float32
+            [N, K]; `classes` int32 [N, K] and `class_names` string [N, K]; and `count` int32 [N]. Best objects first;
+            zeros and empty names behind `count`.
 
         Raises:
             tf.errors.InvalidArgumentError: a row is not an image, its data is broken, or a threshold is out of range.
         """
-        photos = decode_rows(image_bytes, self._longer_side)
+        photos = decode_rows(image_bytes, self._longer_side, self._limits)
         least_scores = _for_each(least_score, "least_score", tf.size(image_bytes))
         overlaps = _for_each(overlap, "overlap", tf.size(image_bytes))
         sides = tf.cast(tf.tile(photos.given, [1, 2]), tf.float32)
@@ -149,29 +152,6 @@ class ServedObjects(ServedDescriptor):
         padded_height, padded_width = self._model.seen_size(height, width)
         positions = (self._settings.objects_most + 1) * self._model.branch.branch_size**2
         return padded_height * padded_width + positions * _PIXELS_PER_POSITION
-
-
-def describe_signature(function: tf.types.experimental.PolymorphicFunction, defaults: dict[str, float]) -> dict:
-    """Returns a signature's tensors as plain values, for `descriptor.json`.
-
-    Args:
-        function: the signature's.
-        defaults: what inputs are that a request leaves out.
-
-    Returns:
-        `{"inputs": {name: {"dtype": "float32", "shape": [None, 10]}}, "outputs": ...}`: a size of None is open, a shape
-        of None of any rank; an input that may be left out has a "default" too.
-    """
-    concrete = function.get_concrete_function()
-
-    def plain(spec: tf.TensorSpec) -> dict:
-        return {"dtype": spec.dtype.name, "shape": None if spec.shape.rank is None else spec.shape.as_list()}
-
-    arguments, keywords = concrete.structured_input_signature
-    inputs = {spec.name: plain(spec) for spec in tf.nest.flatten((arguments, keywords))}
-    for name, value in defaults.items():
-        inputs[name]["default"] = value
-    return {"inputs": inputs, "outputs": {name: plain(spec) for name, spec in concrete.structured_outputs.items()}}
 
 
 def _for_each(threshold: tf.Tensor, name: str, photos: tf.Tensor) -> tf.Tensor:

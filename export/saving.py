@@ -10,17 +10,26 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from export import formats
+from export.checksums import write_checksums
 from export.described_objects import ObjectArrays
-from export.object_signature import OBJECTS, ObjectSettings, ServedObjects, WholePhotos, describe_signature
+from export.object_signature import OBJECTS, ObjectSettings, ServedObjects, WholePhotos
+from export.package import CARD, write_package
+from export.precision import FLOAT32, FrozenNetwork
+from export.precision_check import PrecisionSettings, check
+from export.protocol_figures import figures_of
+from export.reproducible import SAVED_MODEL
+from export.search_index import IndexSettings
+from export.search_signature import SEARCH, ServedSearch
+from export.sent_photos import DEFAULT_LIMITS, PhotoLimits
 from export.signatures import ServedDescriptor
+from export.weights_origin import weights_origin
 from tfretrieval import files, provenance
 from tfretrieval.errors import InputError
 from tfretrieval.layers import MultiScale
 from tfretrieval.models.descriptor import load_descriptor
 from tfretrieval.models.guided import GuidedObjectEmbedder
 from tfretrieval.training.run_directory import RunDirectory
-
-CARD = "descriptor.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +102,7 @@ class ExportSource:
         return names
 
 
-# Checkpoints of these formats were trained on Google Landmarks: SOLAR's on its first version, CVNet's on the clean second.
+# Published checkpoints of these formats were trained on Google Landmarks, its first and its clean second version.
 _PUBLISHED_TRAINING = {"solar": "google-landmarks-v1", "cvnet": "google-landmarks-v2-clean"}
 
 
@@ -142,56 +151,127 @@ def load_source(checkpoint: str | Path, which: str = "best", image_size: int = 0
 
 
 def write_version(
-    source: ExportSource, output: str | Path, flags: Mapping[str, object], objects: ObjectSettings | None = None
+    source: ExportSource,
+    output: str | Path,
+    flags: Mapping[str, object],
+    objects: ObjectSettings | None = None,
+    limits: PhotoLimits = DEFAULT_LIMITS,
+    precision: PrecisionSettings | None = None,
+    index: IndexSettings | None = None,
+    metrics: str | Path | None = None,
 ) -> Path:
     """Writes the next version of a model.
 
-    The version folder appears whole, so that a server which polls its parent never loads half of one.
+    The network is frozen and optimised in its precision, and compared with the Keras model, before anything is written;
+    one that finds objects is written as it is. The version folder appears whole, so that a server which polls its
+    parent never loads half of one.
 
     Args:
         source: what to export.
         output: the model's folder; versions are 1, 2, ...
         flags: what to note in the version's `descriptor.json`.
         objects: what the signature `objects` finds; its defaults when not given.
+        limits: which photos are refused.
+        precision: the precision, and what it has to reach; its defaults when not given.
+        index: what the signature `search` looks through; no such signature when not given.
+        metrics: `metrics.json` of an evaluation of the network, whose figures the card tells.
 
     Returns:
         The version folder.
 
     Raises:
-        InputError: the output is a file, or `objects` says something and the network finds none.
+        InputError: the output is a file, `objects` says something and the network finds none, the precision does not
+            reach what it has to, or index or metrics are not of this network.
     """
-    if not source.finds_objects and objects not in (None, ObjectSettings()):
-        raise InputError("--objects_... was given and the network finds no objects; pipelines.train_objects makes one.")
-    output = Path(output)
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output={output} is a file; a folder for model versions is wanted.")
-    versions = [int(path.name) for path in output.glob("*") if path.is_dir() and path.name.isdecimal()]
-    version = output / str(max(versions, default=0) + 1)
-    data = {"model": source.sha256, **source.training.get("data", {})}
-    head = provenance.header(flags, source.training.get("seed"), data, {"image_size": source.image_size})
-    card = source.card
+    objects, precision = objects or ObjectSettings(), precision or PrecisionSettings()
+    _refuse_misplaced(source, objects, precision)
+    version = _next_version(Path(output))
+    card, head = {**source.card, "precision": precision.precision}, _head(source, flags, metrics)
     if source.finds_objects:
-        card["objects"] = {**dataclasses.asdict(objects or ObjectSettings()), "classes": list(source.classes)}
-        served = ServedObjects(
-            source.model, source.image_size, json.dumps(card), source.classes, objects or ObjectSettings()
-        )
-        head = {**_told(served, card), **head}
+        card["objects"] = {**dataclasses.asdict(objects), "classes": list(source.classes)}
+        settings = source.classes, objects, limits
+        served = ServedObjects(source.model, source.image_size, json.dumps(card), *settings)
     else:
-        served = ServedDescriptor(source.model, source.image_size, json.dumps(card))
-    with files.atomic_directory(version, marker="saved_model.pb") as partial:
-        tf.saved_model.save(served, str(partial), signatures=served.functions)
-        files.write_json(partial / CARD, {"descriptor": card, **head, "training": source.training})
+        network = FrozenNetwork(source.network, precision.precision)
+        head["precision_check"] = check(source.network, network, source.image_size, precision)
+        served = ServedDescriptor(network, source.image_size, json.dumps(card), limits)
+        served.frozen = network  # what it holds of weights belongs to the SavedModel
+    functions = served.functions
+    if index and index.index:
+        served.index = ServedSearch(index, served.serving_default, source.dimension, source.sha256)
+        head["search"], functions[SEARCH] = served.index.card, served.index.search
+    told = {"descriptor": card, **head, "training": source.training}
+    with files.atomic_directory(version, marker=SAVED_MODEL) as partial:
+        write_package(served, functions, partial, source.image_size, told)
     return version
 
 
-def _told(served: ServedObjects, card: dict) -> dict:
-    """Returns what `descriptor.json` tells of the signatures of an export with objects."""
-    optional = {"least_score": card["objects"]["objects_least_score"], "overlap": card["objects"]["objects_overlap"]}
-    tensors = {
-        name: describe_signature(function, optional if name == OBJECTS else {})
-        for name, function in served.functions.items()
-    }
-    return {"signatures": tensors}
+def write_file_of(
+    source: ExportSource,
+    output: str | Path,
+    flags: Mapping[str, object],
+    kind: str,
+    precision: PrecisionSettings | None = None,
+    metrics: str | Path | None = None,
+) -> Path:
+    """Writes a network as one file of another format, with its card and checksums.
+
+    Args:
+        source: what to export.
+        output: the folder to write; an earlier export there is replaced.
+        flags: what to note in `descriptor.json`.
+        kind: one of `formats.FILES`.
+        precision: what it is compared on; float32 only.
+        metrics: see `write_version`.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: the format cannot be written, the file does not give what the Keras model gives, or the precision is
+            another than float32.
+    """
+    precision = precision or PrecisionSettings()
+    if precision.precision != FLOAT32:
+        raise InputError(f"--precision={precision.precision} is of --format=saved_model; --format={kind} has float32.")
+    if source.finds_objects:
+        raise InputError(f"--format={kind} is of networks that describe whole photos; this one finds objects too.")
+    head = {**_head(source, flags, metrics), "format": kind}
+    with files.atomic_directory(output, marker=CARD) as partial:
+        path = formats.write_file(source.model, kind, partial)
+        opened = formats.open_file(path, kind, source.dimension)
+        told = {"not_compared": opened} if isinstance(opened, str) else None
+        told = told or check(source.network, opened, source.image_size, precision, f"--format={kind}")
+        card = {"descriptor": {**source.card, "precision": FLOAT32}, **head, "precision_check": told}
+        files.write_json(partial / CARD, {**card, "training": source.training})
+        write_checksums(partial)
+    return Path(output) / path.name
+
+
+def _head(source: ExportSource, flags: Mapping[str, object], metrics: str | Path | None) -> dict:
+    """Returns what a card tells of any export besides the descriptor itself."""
+    data = {"model": source.sha256, **source.training.get("data", {})}
+    head = provenance.header(flags, source.training.get("seed"), data, {"image_size": source.image_size})
+    figures = figures_of(metrics, source.sha256) if metrics else None
+    return {**head, "weights": weights_origin(source.training), "metrics": figures}
+
+
+def _refuse_misplaced(source: ExportSource, objects: ObjectSettings, precision: PrecisionSettings) -> None:
+    """Raises an InputError for settings that the network has no use for."""
+    if not source.finds_objects and objects != ObjectSettings():
+        raise InputError("--objects_... was given and the network finds no objects; pipelines.train_objects makes one.")
+    if source.finds_objects and precision != PrecisionSettings():
+        raise InputError(
+            "--precision, --check_... and --min_cosine are of networks that describe whole photos; one that finds "
+            "objects is exported in float32, as it is."
+        )
+
+
+def _next_version(output: Path) -> Path:
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output={output} is a file; a folder for model versions is wanted.")
+    versions = [int(path.name) for path in output.glob("*") if path.is_dir() and path.name.isdecimal()]
+    return output / str(max(versions, default=0) + 1)
 
 
 def serving_command(output: str | Path, name: str = "descriptor") -> str:
@@ -223,7 +303,7 @@ class ServedModel:
             InputError: there is no SavedModel, or it has no signature from image_bytes to descriptors.
         """
         folder = Path(folder)
-        version = folder if (folder / "saved_model.pb").is_file() else _newest(folder)
+        version = folder if (folder / "saved_model.pb").is_file() else newest_version(folder)
         try:
             loaded = tf.saved_model.load(str(version))
         except (OSError, ValueError, tf.errors.OpError) as error:
@@ -273,7 +353,12 @@ class ServedModel:
         return ObjectArrays.of({name: values.numpy() for name, values in found.items()})
 
 
-def _newest(folder: Path) -> Path:
+def newest_version(folder: Path) -> Path:
+    """Returns the newest version below a model's folder.
+
+    Raises:
+        InputError: there is none.
+    """
     versions = [path for path in folder.glob("*") if path.name.isdecimal() and (path / "saved_model.pb").is_file()]
     if not versions:
         raise InputError(

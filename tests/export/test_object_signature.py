@@ -1,8 +1,10 @@
+import io
 import math
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
@@ -159,7 +161,22 @@ def test_the_other_signatures_are_those_of_every_export(session, object_photos):
     found = session(object_photos[0], "serving_default")
     assert list(found) == ["descriptors"]
     np.testing.assert_allclose(found["descriptors"], session(object_photos[0])["descriptors"], atol=1e-6)
-    assert set(session.graph.signature_def) - {"__saved_model_init_op"} == {"serving_default", "card", "objects"}
+    others = {"serving_default", "query", "images", "delg", "card"}
+    assert others | {"objects"} <= set(session.graph.signature_def)
+
+
+def test_boxes_are_in_pixels_of_the_upright_photo(session, object_photos):
+    """A photo as a camera stores it, lying on its side, and the same upright."""
+    upright = Image.open(io.BytesIO(object_photos[0][2]))
+    lying, marked = upright.transpose(Image.Transpose.ROTATE_90), Image.Exif()
+    marked[0x112] = 6
+    buffers = io.BytesIO(), io.BytesIO()
+    upright.save(buffers[0], "PNG")
+    lying.save(buffers[1], "PNG", exif=marked)
+    found = session([buffer.getvalue() for buffer in buffers])
+    assert found["count"][0] > 0
+    for name, values in found.items():
+        np.testing.assert_array_equal(values[0], values[1], err_msg=name)
 
 
 def test_the_signature_tells_what_may_be_left_out(session):

@@ -11,7 +11,7 @@ from tensorflow.python.framework import op_def_registry
 
 from export import signatures
 from export.signatures import ServedDescriptor
-from tfretrieval.data.decoding import decode_photo
+from tfretrieval.data.decoding import decode_sent
 from tfretrieval.layers import GeM, InputScaling
 
 LONGER_SIDE = 48
@@ -69,16 +69,15 @@ def served(network):
 @pytest.fixture(scope="module")
 def expected(network):
     """Each mixed photo on its own through the Keras model."""
-    photos = [decode_photo(tf.constant(photo), LONGER_SIDE) for photo in mixed_photos()]
+    photos = [decode_sent(tf.constant(photo), tf.constant(1), LONGER_SIDE)[0] for photo in mixed_photos()]
     return np.concatenate([network(photo[tf.newaxis], training=False) for photo in photos])
 
 
 @pytest.fixture(scope="module")
 def saved(served, tmp_path_factory):
     folder = tmp_path_factory.mktemp("served") / "1"
-    tf.saved_model.save(
-        served, str(folder), signatures={"serving_default": served.serving_default, "card": served.card}
-    )
+    assert set(served.functions) == {"serving_default", "query", "images", "delg", "card"}
+    tf.saved_model.save(served, str(folder), signatures=served.functions)
     return folder
 
 
@@ -142,23 +141,23 @@ def test_no_run_of_the_network_exceeds_the_memory_bound(monkeypatch):
     assert found[8:].tolist() == [[2, 48, 20]] * 2
 
 
-@pytest.mark.parametrize("wrong", [b"", b"no image", b"RIFF\x00\x00\x00\x00WEBPVP8 ", b"%PDF-1.4"])
+@pytest.mark.parametrize("wrong", [b"", b"no image", b"RIFF\x00\x00\x00\x00WAVEfmt ", b"%PDF-1.4"])
 def test_a_row_that_is_no_image_is_named(served, wrong):
     photos = mixed_photos()
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"image_bytes\[1\]: not an image; one of JPEG, PNG"):
         describe(served, [photos[0], wrong, photos[1]])
 
 
-@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "BMP", "GIF"])
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "BMP", "GIF", "WEBP"])
 def test_a_truncated_image_is_an_invalid_argument(served, image_format):
     whole = encoded(64, 64, image_format, 1)
     with pytest.raises(tf.errors.InvalidArgumentError):
         describe(served, [encoded(20, 20, "PNG"), whole[: len(whole) // 2]])
 
 
-@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "BMP", "GIF"])
-def test_a_header_alone_is_an_invalid_argument(served, image_format):
-    with pytest.raises(tf.errors.InvalidArgumentError):
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "BMP", "GIF", "WEBP"])
+def test_a_header_alone_is_an_invalid_argument_that_names_its_row(served, image_format):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image_bytes\[0\]: "):
         describe(served, [encoded(64, 64, image_format)[:9]])
 
 

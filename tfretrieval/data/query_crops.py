@@ -18,7 +18,7 @@ from tfretrieval.errors import InputError
 SCALED, UNSCALED, WHOLE = "scaled", "unscaled", "none"
 QUERY_CROPS = (SCALED, UNSCALED, WHOLE)
 _MOST_PIXELS = 100_000_000
-_NO_LIMIT = 1 << 24  # pixels; photos are decoded at their full size, as crops of them are cut in full size
+NO_LIMIT = 1 << 24  # pixels; photos are decoded at their full size, as crops of them are cut in full size
 
 
 def pixel_window(box: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
@@ -112,7 +112,7 @@ def encoded_crops(split: Split, image_size: int | None, query_crop: str) -> Iter
         if window is None:
             yield encoded
         else:
-            limit = _limit(split, row, window, image_size or _NO_LIMIT, query_crop)
+            limit = _limit(split, row, window, image_size or NO_LIMIT, query_crop)
             yield tf.io.encode_png(_cut_and_resize(tf.constant(encoded), tf.constant(window), limit)).numpy()
 
 
@@ -130,7 +130,20 @@ def _limit(split: Split, row: int, window: tuple | None, image_size: int, query_
 
 def _cut_and_resize(encoded: tf.Tensor, window: tf.Tensor, limit: tf.Tensor | int) -> tf.Tensor:
     """Decodes a photo in full, cuts a window (left, top, right, bottom) out of it and resizes that."""
-    photo = decoding.decode_photo(encoded, _NO_LIMIT)
+    return cut_and_resize(decoding.decode_photo(encoded, NO_LIMIT), window, limit)
+
+
+def cut_and_resize(photo: tf.Tensor, window: tf.Tensor, limit: tf.Tensor | int) -> tf.Tensor:
+    """Cuts a window out of a photo and resizes the crop; what is outside of the photo is black.
+
+    Args:
+        photo: uint8 [H, W, 3].
+        window: int32 [4], left, top, right, bottom in pixels; it holds a pixel at least.
+        limit: most pixels of the crop's longer side; see `crop_limit`.
+
+    Returns:
+        uint8 [h, w, 3].
+    """
     first, last = tf.stack([window[1], window[0]]), tf.stack([window[3], window[2]])
     size = tf.shape(photo)[:2]
     inside_first, inside_last = tf.clip_by_value(first, 0, size), tf.clip_by_value(last, 0, size)

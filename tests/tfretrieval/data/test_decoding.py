@@ -26,7 +26,7 @@ def pillow(encoded):
 
 
 def decode(encoded, longer_side):
-    return decoding.decode_photo(tf.constant(encoded), longer_side).numpy()
+    return decoding.decode_sent(tf.constant(encoded), tf.constant(1), longer_side)[0].numpy()
 
 
 def difference(one, other):
@@ -200,8 +200,14 @@ def test_broken_bytes_raise_invalid_argument(kind):
 
 
 def test_eager_graph_and_pipeline_give_the_same_pixels():
-    photos = [JPEG, encode(NOISE, "PNG"), TRANSPARENT["LA"], encode(SMALL, "BMP"), encode(SMALL, "JPEG")]
+    photos = [JPEG, encode(NOISE, "PNG"), TRANSPARENT["LA"], encode(SMALL, "JPEG")]
     dataset = tf.data.Dataset.from_tensor_slices(photos).map(lambda photo: decoding.decode_photo(photo, 50))
     assert dataset.element_spec == tf.TensorSpec([None, None, 3], tf.uint8)
     for photo, mapped in zip(photos, dataset.as_numpy_iterator(), strict=True):
-        np.testing.assert_array_equal(mapped, decode(photo, 50))
+        np.testing.assert_array_equal(mapped, decode(photo, 50))  # as it is sent, too
+
+
+def test_records_hold_jpeg_and_png_alone():
+    for other in (b"", encode(SMALL, "BMP"), encode(GREY, "GIF"), encode(SMALL, "WEBP")):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="neither a JPEG nor a PNG, which records hold"):
+            decoding.decode_photo(tf.constant(other), 50)
