@@ -167,7 +167,7 @@ def test_the_other_signatures_are_those_of_every_export(session, object_photos):
 
 def test_boxes_are_in_pixels_of_the_upright_photo(session, object_photos):
     """A photo as a camera stores it, lying on its side, and the same upright."""
-    upright = Image.open(io.BytesIO(object_photos[0][2]))
+    upright = Image.open(io.BytesIO(object_photos[0][5]))
     lying, marked = upright.transpose(Image.Transpose.ROTATE_90), Image.Exif()
     marked[0x112] = 6
     buffers = io.BytesIO(), io.BytesIO()
