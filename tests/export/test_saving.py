@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from export import saving
+from export import package, saving
 from export.object_signature import ObjectSettings
+from export.parity import compare
+from export.precision_check import PrecisionSettings
 from export.saving import ExportSource, ServedModel, load_source, serving_command, write_version
+from export.served_session import ServedSession
 from tfretrieval import files
 from tfretrieval.data.decoding import decode_photo
 from tfretrieval.errors import InputError
@@ -75,7 +80,7 @@ def test_the_next_version_follows_the_highest_as_a_number(source, tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "12").write_text("a file is no version")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tf.saved_model, "save", lambda served, path, signatures: None)
+        patch.setattr(saving, "write_package", lambda *given: None)
         assert write_version(source, tmp_path, {}) == tmp_path / "11"
 
 
@@ -89,6 +94,7 @@ def test_a_loaded_version_describes_like_its_network(folder, source):
 
 def test_card_says_what_the_version_is_made_of(folder):
     card = {"dimension": 6, "image_size": 32, "model_sha256": "ab" * 32, "scales": [1.0], "trained_on": []}
+    card["precision"] = "float32"
     told = json.loads((folder / "1" / "descriptor.json").read_text())
     assert told["descriptor"] == card == ServedModel.load(folder / "1").card
     assert told["flags"] == {"checkpoint": "runs/a"} and told["seed"] == 5
@@ -195,6 +201,98 @@ def test_what_cannot_be_exported_is_refused_by_its_flag(tmp_path):
         load_source(tmp_path / "absent.keras", image_size=32)
 
 
+def in_a_session(version, signature, **inputs):
+    """Asks a version as TensorFlow Serving does."""
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        definition = tf.compat.v1.saved_model.load(session, ["serve"], str(version)).signature_def[signature]
+        feeds = {definition.inputs[name].name: value for name, value in inputs.items()}
+        return session.run({name: info.name for name, info in definition.outputs.items()}, feeds)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_keras_saved_model_and_session_agree_in_each_precision(source, tmp_path, precision):
+    settings = PrecisionSettings(precision)
+    version = write_version(source, tmp_path / "model", {}, precision=settings)
+    ways = {
+        "keras": by_keras(source.model, 32),
+        "saved model": ServedModel.load(version).describe(photos()),
+        "session": in_a_session(version, "serving_default", image_bytes=photos())["descriptors"],
+    }
+    found = compare(ways)
+    assert found.photos == 3 and found.min_cosine > settings.least_cosine
+    np.testing.assert_allclose(ways["saved model"], ways["session"], atol=1e-6)
+    card = json.loads((version / "descriptor.json").read_text())
+    assert card["descriptor"]["precision"] == precision and card["precision_check"]["photos"] == 8
+    assert card["precision_check"]["least_cosine"] == settings.least_cosine
+    kinds = {node.op for node in in_graph(version)}
+    assert not {name for name in kinds if name.startswith("_Fused") or "Mkl" in name}
+
+
+def in_graph(version):
+    (graph,) = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes()).meta_graphs
+    yield from graph.graph_def.node
+    for function in graph.graph_def.library.function:
+        yield from function.node_def
+
+
+def test_a_version_below_the_least_cosine_is_not_written(source, tmp_path):
+    settings = PrecisionSettings("bfloat16", min_cosine=1.0)
+    with pytest.raises(InputError, match=r"--precision=bfloat16: the cosine .*, below --min_cosine=1\.0; nothing was"):
+        write_version(source, tmp_path / "model", {}, precision=settings)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_graph_that_cannot_answer_is_not_left_behind(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(package, "warmup_requests", lambda signatures, side: [broken_request()])
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        write_version(source, tmp_path / "model", {})
+    assert list((tmp_path / "model").iterdir()) == []
+
+
+def broken_request():
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = "serving_default"
+    request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([b"no image"]))
+    return request
+
+
+def test_objects_are_exported_in_float32_alone(guided_run, tmp_path):
+    with pytest.raises(InputError, match="one that finds objects is exported in float32"):
+        write_version(load_source(guided_run.path), tmp_path, {}, precision=PrecisionSettings("int8"))
+
+
+def test_warm_up_requests_are_what_a_server_reads(folder):
+    path = folder / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    logs = [
+        prediction_log_pb2.PredictionLog.FromString(record)
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    ]
+    asked = [log.predict_log.request.model_spec.signature_name for log in logs]
+    assert set(asked) == {"serving_default", "query"} and len(asked) == 10
+    shapes = set()
+    for log in logs:
+        request = log.predict_log.request
+        encoded = tf.make_ndarray(request.inputs["image_bytes"])
+        sizes = [tf.image.decode_image(photo).shape for photo in encoded]
+        shapes.update(tuple(size) for size in sizes)
+        if "boxes" in request.inputs:
+            for (left, top, right, bottom), size in zip(tf.make_ndarray(request.inputs["boxes"]), sizes, strict=True):
+                assert 0 <= left < right <= size[1] and 0 <= top < bottom <= size[0]
+    with ServedSession(folder / "1") as session:
+        assert len(package.answers(session, [log.predict_log.request for log in logs])) == 10
+    assert len(shapes) == 8 and max(map(max, shapes)) > 32  # larger than the network sees: they are scaled down
+    assert len({log.SerializeToString() for log in logs}) == 10
+
+
+def test_the_card_tells_metrics_and_origin(source, tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"map": 0.25, "data": {"queries_model": source.sha256}}))
+    card = json.loads((write_version(source, tmp_path / "model", {}, metrics=path) / "descriptor.json").read_text())
+    assert card["metrics"]["map"] == 0.25 and card["weights"]["licence"].startswith("not known")
+    with pytest.raises(InputError, match=r"--metrics=.* is of the model"):
+        write_version(ExportSource(source.model, 32, "00" * 32, {}), tmp_path / "other", {}, metrics=path)
+
+
 def test_the_card_file_has_the_name_that_loading_reads(folder):
     assert (folder / "2" / saving.CARD).is_file()
 
@@ -204,6 +302,7 @@ def test_an_export_with_objects_tells_its_settings_classes_and_signatures(object
     sha256 = files.sha256(guided_run.model("best"))
     objects = {"objects_most": 4, "objects_least_score": 0.55, "objects_overlap": 0.4}
     card = {"dimension": 16, "image_size": 48, "model_sha256": sha256, "scales": [1.0], "trained_on": []}
+    card["precision"] = "float32"
     card["objects"] = {**objects, "classes": ["coin", "key", "stamp"]}
     assert told["descriptor"] == card == ServedModel.load(object_base).card
     assert told["seed"] == 7 and told["training"]["training"] == {"size": 48, "image_size": 0}
@@ -245,7 +344,7 @@ def test_a_network_without_objects_has_no_such_signature(folder, source, tmp_pat
     with pytest.raises(InputError, match=r"--objects_\.\.\. was given and the network finds no objects"):
         write_version(source, tmp_path, {}, ObjectSettings(objects_most=3))
     assert not list(tmp_path.iterdir())
-    assert "signatures" not in json.loads((folder / "1" / "descriptor.json").read_text())
+    assert "objects" not in json.loads((folder / "1" / "descriptor.json").read_text())["signatures"]
 
 
 def test_a_bare_detector_and_classes_that_do_not_fit_are_refused(guided_run, tmp_path):
