@@ -192,10 +192,7 @@ def write_version(
         settings = source.classes, objects, limits
         served = ServedObjects(source.model, source.image_size, json.dumps(card), *settings)
     else:
-        network = FrozenNetwork(source.network, precision.precision)
-        head["precision_check"] = check(source.network, network, source.image_size, precision)
-        served = ServedDescriptor(network, source.image_size, json.dumps(card), limits)
-        served.frozen = network  # what it holds of weights belongs to the SavedModel
+        served, head["precision_check"] = _frozen(source, precision, json.dumps(card), limits)
     functions = served.functions
     if index and index.index:
         served.index = ServedSearch(index, served.serving_default, source.dimension, source.sha256)
@@ -204,6 +201,17 @@ def write_version(
     with files.atomic_directory(version, marker=SAVED_MODEL) as partial:
         write_package(served, functions, partial, source.image_size, told)
     return version
+
+
+def _frozen(
+    source: ExportSource, precision: PrecisionSettings, card: str, limits: PhotoLimits
+) -> tuple[ServedDescriptor, dict]:
+    """Returns the served network in a precision, and what its comparison with the Keras model gave."""
+    network = FrozenNetwork(source.network, precision.precision)
+    checked = check(source.network, network, source.image_size, precision)
+    served = ServedDescriptor(network, source.image_size, card, limits)
+    served.frozen = network  # what it holds of weights belongs to the SavedModel
+    return served, checked
 
 
 def write_file_of(
