@@ -36,7 +36,7 @@ def test_the_library_example_runs(capsys):
             f"docs/{name}.md"
             for name in (
                 *("records", "training", "serving", "evaluation", "descriptors", "describe", "pytorch"),
-                *("objects", "distillation", "results", "benchmarks", "reranking", "operations"),
+                *("objects", "distillation", "results", "benchmarks", "reranking", "operations", "export"),
             )
         ),
     ],

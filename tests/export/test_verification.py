@@ -18,6 +18,8 @@ from export.warmup_requests import WARMUP_FILE, read_requests, write_requests
 from tfretrieval import files
 from tfretrieval.layers import GeM, InputScaling
 
+pytestmark = pytest.mark.slow  # exports and loads in sessions: two minutes
+
 ROOT = Path(__file__).parents[2]
 
 
