@@ -112,7 +112,10 @@ def test_photos_are_found_by_their_objects_and_the_page_shows_which(records, des
     assert (made["data"]["queries_boxes"] is None) == (queries == "regions")
     assert "1 of 5 database photos have no object and are compared as a whole." in made["notes"]
     text = (tmp_path / "report/index.html").read_text()
-    assert "Result 1, right: king; object 1 of 2 (ace) matched, similarity 1.000" in text
+    # The photo shows an ace and a king: it is labelled by what is searched for, and the object that matched is named.
+    for place, name in enumerate(("ace", "king"), start=1):
+        wanted = f"Result 1, right: {name} + 1 more; object {place} of 2 ({name}) matched, similarity 1.000"
+        assert f'alt="{wanted}"' in text
 
 
 def test_photos_without_objects_that_are_not_described_as_wholes_come_last(records, described, tmp_path):
