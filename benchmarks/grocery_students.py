@@ -5,9 +5,10 @@ once, turned to the principal axes of the training photos, of which --dimension 
 nothing to the teacher, and is what a student on photos of other products learns worst). The student sees the 2,640
 photos of training products in the dataset's three lists, twice the teacher's, as it needs no labels: each view is also
 described by the teacher (online). It ends in a linear layer to as many dimensions, which begins in closed form
-(--head_ridge). Beside it stands the same student trained without the teacher, on the same photos, for as many steps,
-with the teacher's own losses over labels. What is finished is kept in --output: the command can be stopped and given
-again.
+(--head_ridge). It searches the teacher's database as it is, and after pipelines.align: fitted to the database's photos
+as both networks describe them, without labels and without queries. Beside it stands the same student trained without
+the teacher, on the same photos, for as many steps, with the teacher's own losses over labels. What is finished is kept
+in --output: the command can be stopped and given again.
 Example: python -m benchmarks.grocery_students --teacher=runs/grocery/averaged --output=runs/students
 """
 
@@ -38,6 +39,7 @@ from tfretrieval.training.derived_runs import write_whitened_run
 from tfretrieval.training.distillation import DistillationConfig
 from tfretrieval.training.run_directory import RunDirectory
 from tfretrieval.training.train import train
+from tfretrieval.whitening.to_teacher import align
 
 FLAGS = flags.FLAGS
 
@@ -56,6 +58,7 @@ flags.DEFINE_integer("rounds", 15, "Timed runs of each network.", lower_bound=1)
 BACKBONE, IMAGE_SIZE, TIMED_PHOTOS = "mobilenet_v2_0.35", 256, 16
 FULL, TEACHER, TAUGHT = "teacher, all dimensions", "teacher", "student"
 ASYMMETRIC, UNTAUGHT = "student in teacher's database", "without a teacher"
+ALIGNED = "student aligned to that database, in it"
 VIEWS = Augmentation(min_area=0.2, aspect=1.333, rotation=5.0, hue=0.02)
 COMMON = {
     "image_size": IMAGE_SIZE, "train_size": 192, "instances": 16, "photos": 4, "epochs": 1, "validation_share": 0.0,
@@ -67,7 +70,7 @@ WITH_LABELS = {
     "loss": "norm_softmax+supervised_contrastive", "loss_weights": "1+0.5", "temperature": 0.1,
     "learning_rate": 1e-4, "freeze_through": "block_5_add", "average": 0.99, "initial_share": 0.3,
 }  # fmt: skip
-WANTED = {TAUGHT: 0.95, ASYMMETRIC: 0.97}
+WANTED = {TAUGHT: 0.95, ASYMMETRIC: 0.97, ALIGNED: 0.97}
 WANTED_SPEED = 2.5
 
 
@@ -115,11 +118,13 @@ def fill(table: Table, records: RecordSet, photos: RecordSet) -> None:
     table.add(TEACHER, "none", teacher)
     online = DistillationConfig(str(turned.path), teacher_online=True, head_ridge=0.3)
     for seed in FLAGS.seeds:
-        if not (table.has(TAUGHT, seed) and table.has(ASYMMETRIC, seed)):
+        if not all(table.has(row, seed) for row in (TAUGHT, ASYMMETRIC, ALIGNED)):
             run = trained(TAUGHT, WITH_TEACHER, seed, photos, online)
             student = table.describe(f"{TAUGHT} {seed}", run.load_model)
             table.add(TAUGHT, seed, student)
             table.add(ASYMMETRIC, seed, Described(student.queries, teacher.database))
+            fitted = align(student.database, teacher.database)
+            table.add(ALIGNED, seed, Described(fitted.apply(student.queries), teacher.database))
         if not table.has(UNTAUGHT, seed):
             run = trained(UNTAUGHT, WITH_LABELS, seed, photos, None)
             table.add(UNTAUGHT, seed, table.describe(f"{UNTAUGHT} {seed}", run.load_model))

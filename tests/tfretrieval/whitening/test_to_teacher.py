@@ -3,7 +3,7 @@ import pytest
 
 from tfretrieval.errors import InputError
 from tfretrieval.whitening import Whitening
-from tfretrieval.whitening.to_teacher import fit_to_teacher
+from tfretrieval.whitening.to_teacher import RIDGES, align, fit_to_teacher
 
 
 def unit_rows(rng, count, dimension):
@@ -69,3 +69,63 @@ def test_near_the_student_the_identity_takes_the_place_of_zero():
 def test_bad_input_is_one_sentence(student, teacher, ridge, sentence):
     with pytest.raises(InputError, match=sentence):
         fit_to_teacher(student.astype(np.float32), teacher.astype(np.float32), ridge)
+
+
+def erring_student(rng, count=300, dimension=12):
+    """A student that shrinks half of the teacher's dimensions and mixes in others, with a little noise."""
+    teacher = unit_rows(rng, count, dimension)
+    error = np.eye(dimension) * np.where(np.arange(dimension) < 6, 1.0, 0.4) + 0.15 * rng.normal(size=(12, 12))
+    return (teacher @ error + 0.005 * rng.normal(size=teacher.shape)).astype(np.float32), teacher
+
+
+def test_alignment_undoes_how_a_student_errs_on_photos_it_was_not_fitted_to():
+    student, teacher = erring_student(np.random.default_rng(3))
+    found = align(student[:200], teacher[:200])
+    before, after = (
+        np.sum(vectors * teacher[200:], axis=1).mean()
+        for vectors in (
+            student[200:] / np.linalg.norm(student[200:], axis=1, keepdims=True),
+            found.apply(student[200:]),
+        )
+    )
+    assert before < 0.95 and after > 0.99
+    # What was seen on photos left out is what comes about on new ones.
+    assert found.facts["cosine_before"] == pytest.approx(before, abs=0.01)
+    assert found.facts["cosine_after"] == pytest.approx(after, abs=0.01)
+    assert (found.facts["method"], found.facts["samples"]) == ("align", 200) and found.facts["ridge"] in RIDGES
+
+
+def test_the_ridge_of_an_alignment_is_the_best_of_an_explicit_search():
+    rng = np.random.default_rng(4)
+    student, teacher = erring_student(rng, 60)
+    student += 0.2 * rng.normal(size=student.shape).astype(np.float32)
+    unit = student / np.linalg.norm(student, axis=1, keepdims=True)
+    part, means = np.random.default_rng(7).permutation(60) % 5, {}
+    for ridge in RIDGES:
+        cosines = []
+        for row in range(60):
+            kept = part != part[row]
+            fitted = fit_to_teacher(unit[kept], teacher[kept], ridge, near_student=True)
+            cosines.append(float(fitted.apply(unit[row : row + 1])[0] @ teacher[row]))
+        means[ridge] = np.mean(cosines)
+    found = align(student, teacher, seed=7).facts
+    assert found["ridge"] == max(means, key=means.get)
+    assert found["cosine_after"] == pytest.approx(max(means.values()), abs=1e-5)
+
+
+def test_a_student_that_no_map_helps_stays_as_it_is():
+    rng = np.random.default_rng(5)
+    student = unit_rows(rng, 12, 8)
+    # Noise that is another for each photo: there is nothing to learn from the others.
+    teacher = unit_rows(rng, 12, 8) * 0.3 + student
+    found = align(student, teacher)
+    np.testing.assert_array_equal(found.projection, np.eye(8))
+    assert found.facts["ridge"] is None and found.facts["cosine_after"] == found.facts["cosine_before"]
+
+
+def test_alignment_refuses_few_photos_and_other_dimensions():
+    vectors = np.ones((9, 4), np.float32)
+    with pytest.raises(InputError, match="9 photos were given; at least 10 are wanted"):
+        align(vectors, vectors)
+    with pytest.raises(InputError, match="3 dimensions and the student 4; as many are wanted"):
+        align(np.ones((20, 4), np.float32), np.ones((20, 3), np.float32))
