@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import tensorflow as tf
 from export.client import DescriptorClient, ServingError, split_batches
 from export.described_objects import ObjectArrays
 from export.object_signature import ObjectSettings
+from export.running import RunningOptions, extractor_of
 from export.saving import ServedModel, load_source
 from export.server.errors import useful_line
 from tfretrieval import files
@@ -20,8 +21,9 @@ from tfretrieval.data.query_crops import SCALED, WHOLE
 from tfretrieval.data.record_set import Split
 from tfretrieval.descriptors import Descriptors
 from tfretrieval.errors import InputError
-from tfretrieval.extraction import Extractor
 from tfretrieval.object_extraction import Described, ExtractionOptions, ObjectExtractor
+from tfretrieval.sharded_descriptors import Part, ShardedDescriptors
+from tfretrieval.sharded_extraction import PartDescriber, Speed, extract_shards
 from tfretrieval.training.run_directory import DESCRIPTION, RunDirectory
 
 Progress = Callable[[int], object]
@@ -37,6 +39,9 @@ class Describer:
         describe: (split, progress) -> float32 [N, D]; `progress` makes a bar from a number of photos.
         describe_objects: likewise -> the objects of the N photos, whole ones; None where its model finds none.
         query_crop: how `describe` cuts queries that have a box, one of `query_crops.QUERY_CROPS`.
+        how: what else the descriptors follow from, by name: precision, photos and pixels in a batch.
+        facts: what `meta.json` tells beside it.
+        by_parts: split -> what describes its photos part by part; by default `describe` does, one part after another.
     """
 
     name: str
@@ -44,6 +49,9 @@ class Describer:
     describe: Callable[[Split, Progress], np.ndarray]
     describe_objects: Callable[[Split, Progress], ObjectArrays] | None = None
     query_crop: str = SCALED
+    how: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    by_parts: Callable[[Split], PartDescriber] | None = None
 
     def extract(self, split: Split, progress: Progress, header: dict) -> Descriptors:
         """Describes a split and notes how; `query_crop` is noted where photos of the split have a box.
@@ -56,18 +64,76 @@ class Describer:
         start = time.perf_counter()
         vectors = self.describe(split, progress)
         taken = (time.perf_counter() - start) * 1000 / max(1, len(split))
-        meta = {
+        meta = self._meta(split, header, {"milliseconds_per_photo": round(taken, 3)})
+        return Descriptors(vectors, split.ids, meta)
+
+    def extract_shards(
+        self,
+        split: Split,
+        output: str | Path,
+        shards: int,
+        progress: Progress,
+        header: dict,
+        max_rejected: float = 1.0,
+    ) -> tuple[Descriptors, Speed]:
+        """Describes a split into a directory shard by shard, or goes on where that was cut off.
+
+        Args:
+            split: the photos.
+            output: the directory.
+            shards: how many.
+            progress: makes a bar from a number of photos.
+            header: the provenance header for `meta.json`; its versions and hashes are among what has to stay the same.
+            max_rejected: share of photos that may be rejected, in [0, 1].
+
+        Returns:
+            The descriptors as they stand on disk, and how it went.
+
+        Raises:
+            InputError: the directory was begun with something else, or too many photos were rejected.
+        """
+        versions = {name: header["versions"].get(name) for name in ("tfretrieval", "tensorflow", "keras")}
+        model = self.card.get("model_sha256") or self.name
+        crop = {"query_crop": self.query_crop} if query_crops.has_boxes(split) else {}
+        size = {"image_size": self.card.get("image_size")}
+        inputs = {"model": model, **header["data"], "split": split.name, **size, **crop, **self.how, **versions}
+        work = ShardedDescriptors.open(output, inputs, len(split), shards)
+        parts = self.by_parts(split) if self.by_parts else self._part_by_part(split)
+        speed = extract_shards(
+            work, parts, split.ids, split.name, self._meta(split, header, {}), max_rejected, progress
+        )
+        return Descriptors.load(output), speed
+
+    def _part_by_part(self, split: Split) -> PartDescriber:
+        def parts(rows: Sequence[range], update: Callable[[int], None]) -> Iterator[Part]:
+            for part in rows:
+                yield Part(self.describe(split.part(part), lambda _: _Updating(update)), {})
+
+        return PartDescriber(parts)
+
+    def _meta(self, split: Split, header: dict, timing: dict) -> dict:
+        return {
             "model": self.name,
             "model_sha256": self.card.get("model_sha256"),
             "image_size": self.card.get("image_size"),
             "scales": self.card.get("scales"),
             "trained_on": self.card.get("trained_on"),
-            "milliseconds_per_photo": round(taken, 3),
+            **timing,
             "split": split.name,
             **({"query_crop": self.query_crop} if query_crops.has_boxes(split) else {}),
+            **self.facts,
             **header,
         }
-        return Descriptors(vectors, split.ids, meta)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Updating:
+    """A bar of a part of the photos, which moves that of all."""
+
+    update: Callable[[int], None]
+
+    def close(self) -> None:
+        """Does nothing: other parts follow."""
 
 
 def from_server(client: DescriptorClient, query_crop: str = SCALED) -> Describer:
@@ -113,6 +179,7 @@ def from_model(
     which: str = "best",
     objects: ObjectSettings | None = None,
     query_crop: str = SCALED,
+    running: RunningOptions | None = None,
 ) -> Describer:
     """Describes with a model in this process: a SavedModel's folder, or a run directory's Keras network.
 
@@ -122,12 +189,19 @@ def from_model(
         which: of a run directory, the network: "best", "last" or "untrained".
         objects: of a run directory, which objects are found; a SavedModel has its own settings.
         query_crop: see `Describer`.
+        running: of a run directory, how the network computes; a SavedModel is as it was exported.
 
     Raises:
-        InputError: the folder holds neither.
+        InputError: the folder holds neither, or the network cannot be run so.
     """
     if (Path(folder) / DESCRIPTION).is_file():
-        return _from_run(RunDirectory.load(folder), batch_photos, which, objects or ObjectSettings(), query_crop)
+        run, running = RunDirectory.load(folder), running or RunningOptions()
+        return _from_run(run, batch_photos, which, objects or ObjectSettings(), query_crop, running)
+    if running not in (None, RunningOptions()):
+        raise InputError(
+            f"--model={folder} is no run directory; --precision, --devices and --batch_pixels are for one, and a "
+            "SavedModel is as it was exported."
+        )
     model = ServedModel.load(folder)
     card = model.card or {"model_sha256": files.sha256_of_tree(model.version)}
 
@@ -141,16 +215,30 @@ def from_model(
     def describe_objects(split: Split, progress: Progress) -> ObjectArrays:
         return _gather_objects(map(model.describe_objects, batches(encoded_photos(split))), split, progress)
 
-    return Describer(str(folder), card, describe, describe_objects if model.finds_objects else None, query_crop)
+    objects_found = describe_objects if model.finds_objects else None
+    return Describer(str(folder), card, describe, objects_found, query_crop, {"batch": batch_photos})
 
 
-def _from_run(run: RunDirectory, batch_photos: int, which: str, objects: ObjectSettings, query_crop: str) -> Describer:
+def _from_run(
+    run: RunDirectory,
+    batch_photos: int,
+    which: str,
+    objects: ObjectSettings,
+    query_crop: str,
+    running: RunningOptions,
+) -> Describer:
     source = load_source(run.path, which)
-    extractor = Extractor(source.network, source.image_size, batch_photos)
+    extractor, measured = extractor_of(source.network, source.image_size, batch_photos, running)
 
     def describe(split: Split, progress: Progress) -> np.ndarray:
         photos = query_crops.cropped_photos(split, source.image_size, query_crop)
-        return extractor.describe(photos, len(split), progress)
+        return extractor.describe(photos, split.ids, progress)
+
+    def by_parts(split: Split) -> PartDescriber:
+        photos = query_crops.cropped_photos(split, source.image_size, query_crop)
+        return PartDescriber(
+            lambda parts, update: extractor.parts(photos, parts, update), lambda: extractor.busy_seconds
+        )
 
     def describe_objects(split: Split, progress: Progress) -> ObjectArrays:
         finder = ObjectExtractor(source.model, source.image_size, batch_photos, source.classes)
@@ -167,6 +255,9 @@ def _from_run(run: RunDirectory, batch_photos: int, which: str, objects: ObjectS
         describe,
         describe_objects if source.finds_objects else None,
         query_crop,
+        {"batch": batch_photos, "batch_pixels": extractor.batch_pixels, "precision": running.precision},
+        {"precision": {"name": running.precision, **measured}} if measured else {},
+        by_parts,
     )
 
 

@@ -46,6 +46,7 @@ def test_server_savedmodel_and_network_give_the_same_descriptors_and_tell_the_sa
     assert all(descriptors.ids == split.ids for descriptors in extracted.values())
 
 
+@pytest.mark.slow
 def test_server_savedmodel_and_network_find_and_describe_the_same_objects(guided_run, object_base, record_set):
     split = record_set.split("database")
     settings = ObjectSettings(objects_most=4, objects_least_score=0.55, objects_overlap=0.4)  # of `object_base`
@@ -70,6 +71,7 @@ def test_server_savedmodel_and_network_find_and_describe_the_same_objects(guided
     assert len({describer.card["model_sha256"] for describer in ways.values()}) == 1
 
 
+@pytest.mark.slow
 def test_a_photo_whose_objects_the_model_or_server_refuses_is_named(object_base, record_set, monkeypatch):
     split = record_set.split("database")
     encoded = list(describing.encoded_photos(split))
@@ -124,6 +126,7 @@ def test_a_server_that_is_not_there_is_named():
         describing.from_server(client)
 
 
+@pytest.mark.slow
 def test_a_run_of_several_scales_and_a_whitening_exports_as_any_other(tiny_run, training_set, tmp_path):
     scaled = write_multi_scale_run(tiny_run, "best", (1.0, 0.7071), None, 56, tmp_path / "scales", {})
     samples = describing.from_model(scaled.path).extract(training_set.split(), bar, {})

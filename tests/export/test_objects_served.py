@@ -1,5 +1,6 @@
 """The signature `objects` through a server: gRPC, REST, and the client."""
 
+import asyncio
 import base64
 import concurrent.futures
 import json
@@ -12,8 +13,11 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from export.client import DescriptorClient, ServingError
+from export.client import AsyncDescriptorClient, DescriptorClient, RefusedPhoto, ServingError
 from export.saving import ServedModel
+from export.served_objects import extract_served_objects
+from tfretrieval.errors import InputError
+from tfretrieval.object_extraction import ExtractionOptions, extract_objects
 
 PREDICT = "/v1/models/descriptor:predict"
 
@@ -119,6 +123,55 @@ def test_the_client_yields_photos_and_their_objects_in_order(object_endpoint, ob
     np.testing.assert_allclose(bare[0].descriptor, found[0].descriptor, atol=1e-5)
 
 
+def test_streams_of_both_clients_give_photos_and_objects_and_skip_what_is_refused(
+    object_endpoint, object_photos, expected
+):
+    photos = object_photos[0]
+    given = [("first", photos[0]), ("broken", b"no image"), *((str(n), photo) for n, photo in enumerate(photos[1:]))]
+
+    async def awaited():
+        async with AsyncDescriptorClient(object_endpoint.grpc_address, max_batch_photos=3) as client:
+            return [found async for found in client.stream_objects(given, skip_refused=True)]
+
+    with DescriptorClient(object_endpoint.grpc_address, max_batch_photos=3) as client:
+        streams = list(client.stream_objects(given, skip_refused=True)), asyncio.run(awaited())
+    for first, broken, *rest in streams:
+        assert isinstance(broken, RefusedPhoto) and broken.reason.startswith("not an image")
+        assert [(each.id, each.place) for each in rest] == [(str(n), n + 2) for n in range(5)]
+        for found, wanted in zip([first, *rest], expected.photos(), strict=True):
+            np.testing.assert_allclose(found.descriptor, wanted.descriptor, atol=1e-5)
+            assert [each.class_name for each in found.objects] == [each.class_name for each in wanted.objects]
+
+
+def test_objects_of_a_split_are_those_of_the_run(object_endpoint, guided_run, record_set):
+    split = record_set.split("database")
+    options = ExtractionOptions(most_objects=3, least_score=0.55, overlap=0.4)
+    with DescriptorClient(object_endpoint.grpc_address, max_batch_photos=5) as client:
+        found = extract_served_objects(client, split, options, {"seed": None})
+    wanted = extract_objects(guided_run, "best", split, record_set.classes, options, {"seed": None})
+    assert found.photos == wanted.photos and len(found.vectors) > len(split)
+    for name in ("offsets", "classes", "numbers", "class_names"):
+        np.testing.assert_array_equal(getattr(found.objects, name), getattr(wanted.objects, name))
+    np.testing.assert_allclose(found.objects.boxes, wanted.objects.boxes, atol=1e-3)
+    np.testing.assert_allclose(found.objects.scores, wanted.objects.scores, atol=1e-4)
+    np.testing.assert_allclose(found.vectors, wanted.vectors, atol=1e-3)
+    np.testing.assert_allclose(found.whole, wanted.whole, atol=1e-3)
+    same = ("model_sha256", "image_size", "boxes", "passes", "split", "seed")
+    assert {name: found.meta[name] for name in same} == {name: wanted.meta[name] for name in same}
+
+
+def test_options_that_a_server_cannot_follow_are_told(object_endpoint, record_set):
+    split = record_set.split("queries")
+    for options, told in [
+        (ExtractionOptions(boxes="annotated"), "--boxes and --crops are of --model=RUN"),
+        (ExtractionOptions(most_objects=5), "was exported with --objects_most=4; 4 or less is wanted"),
+    ]:
+        with DescriptorClient(object_endpoint.grpc_address) as client, pytest.raises(InputError, match=told):
+            extract_served_objects(client, split, options, {})
+    with DescriptorClient("127.0.0.1:1", timeout=0.5) as client, pytest.raises(InputError, match="did not describe"):
+        extract_served_objects(client, split, ExtractionOptions(), {})
+
+
 def test_the_client_names_refused_photos_by_their_place_among_all(object_endpoint, object_photos):
     photos = [*object_photos[0], b"not an image"]
     with (
@@ -143,6 +196,11 @@ def test_a_threshold_out_of_range_is_told_once(object_endpoint, object_photos):
         list(client.describe_objects(object_photos[0], least_score=1.5))
     assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.message.count("least_score: 1.5; a share from 0 to 1 is wanted") == 1
+
+
+def test_a_model_without_objects_describes_none_of_a_split(endpoint, record_set):
+    with DescriptorClient(endpoint.grpc_address) as client, pytest.raises(InputError, match="finds no objects"):
+        extract_served_objects(client, record_set.split("queries"), ExtractionOptions(), {})
 
 
 def test_a_model_without_objects_is_a_failed_precondition(endpoint, photos):

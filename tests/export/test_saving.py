@@ -209,7 +209,7 @@ def in_a_session(version, signature, **inputs):
         return session.run({name: info.name for name, info in definition.outputs.items()}, feeds)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", pytest.param("int8", marks=pytest.mark.slow)])
 def test_keras_saved_model_and_session_agree_in_each_precision(source, tmp_path, precision):
     settings = PrecisionSettings(precision)
     version = write_version(source, tmp_path / "model", {}, precision=settings)
@@ -297,6 +297,7 @@ def test_the_card_file_has_the_name_that_loading_reads(folder):
     assert (folder / "2" / saving.CARD).is_file()
 
 
+@pytest.mark.slow
 def test_an_export_with_objects_tells_its_settings_classes_and_signatures(object_base, guided_run):
     told = json.loads((object_base / "1" / "descriptor.json").read_text())
     sha256 = files.sha256(guided_run.model("best"))

@@ -1,5 +1,3 @@
-import shutil
-import subprocess
 import time
 
 import grpc
@@ -9,7 +7,6 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from export.server import LocalServer
-from export.server.config_protos import SSLConfig
 from export.server.grpc_service import MAX_STREAMS
 from export.server.tls import server_credentials
 from tfretrieval.errors import InputError
@@ -20,38 +17,6 @@ SERVICES = {
     "grpc.health.v1.Health",
     "grpc.reflection.v1alpha.ServerReflection",
 }
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """PEM texts by name: a CA, and a key and certificate by it for 127.0.0.1 and for a client; another key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not on PATH")
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def run(*words):
-        subprocess.run([openssl, *words], cwd=folder, check=True, capture_output=True)
-
-    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    run("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test CA", "-days", "2")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
-    for name in ("server", "client"):
-        run("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        by_ca = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
-        run("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *by_ca)
-    return {path.name: path.read_text() for path in folder.iterdir() if path.suffix in (".key", ".pem")}
-
-
-@pytest.fixture
-def ssl_config(tmp_path):
-    """Writes an SSL configuration and gives its path."""
-
-    def write(**fields):
-        (tmp_path / "ssl.config").write_text(str(SSLConfig(**fields)))
-        return str(tmp_path / "ssl.config")
-
-    return write
 
 
 def predict(server, credentials, request):

@@ -206,6 +206,7 @@ def test_bad_sizes_are_refused(options):
         Deployment(**options)
 
 
+@pytest.mark.slow
 def test_the_script_writes_a_folder_and_leaves_others_alone(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "taken").mkdir()

@@ -69,6 +69,7 @@ def plain(inputs, tmp_path_factory):
     return output, *evaluate(inputs, output)
 
 
+@pytest.mark.slow
 def test_every_condition_is_in_the_result(plain):
     _, made, told = plain
     found = made["protocols"]

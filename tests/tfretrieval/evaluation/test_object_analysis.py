@@ -149,6 +149,7 @@ def test_all_rows_are_those_of_a_loop_over_annotated_boxes(splits, classifier, s
     assert len({row.map for row in rows}) > 2, "the photos are to tell the methods apart"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untimed")
 def test_found_boxes_are_those_of_the_students_detector(splits, classifier, student, truth):
     wanted = np.array([0, 1])  # no stamps are searched for; one query photo has no query left

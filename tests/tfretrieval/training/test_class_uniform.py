@@ -65,6 +65,7 @@ class InterruptedRunError(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_arcface_trains_and_an_interrupted_training_ends_with_the_same_weights(training_set, tmp_path, monkeypatch):
     config = TrainingConfig(loss="arcface", **SETTINGS)
 

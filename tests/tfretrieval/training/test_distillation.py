@@ -110,9 +110,8 @@ LEARNED = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "alone" else pytest.mark.slow) for name in LEARNED]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LEARNED)
 def test_an_interrupted_training_ends_with_the_same_bits(training_set, saved, tmp_path, monkeypatch, name):
     settings, distillation = LEARNED[name][0], {**LEARNED[name][1], "allow_missing_teacher": True}
     student = DescriptorConfig("small_resnet", whitening=0 if "distill_options" in distillation else 128)

@@ -61,7 +61,15 @@ def steps_until(monkeypatch, limit):
     monkeypatch.setattr(Trainer, "_check_finite", counting)
 
 
-@pytest.mark.parametrize("settings", [BALANCED, TUPLES, STAGED, WHOLE], ids=["balanced", "tuples", "staged", "whole"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(TUPLES, id="tuples"),
+        pytest.param(BALANCED, id="balanced", marks=pytest.mark.slow),
+        pytest.param(STAGED, id="staged", marks=pytest.mark.slow),
+        pytest.param(WHOLE, id="whole", marks=pytest.mark.slow),
+    ],
+)
 def test_interrupted_training_resumes_to_the_same_weights(training_set, tmp_path, monkeypatch, settings):
     whole, history = fit(training_set, tmp_path / "whole", settings)
     total = 2 * _steps_per_epoch(whole)

@@ -1,5 +1,4 @@
 import concurrent.futures
-import dataclasses
 import itertools
 import time
 
@@ -7,7 +6,6 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from export.client import DescriptorClient, Retries, ServingError, split_batches
 from export.server import LocalServer
@@ -15,66 +13,24 @@ from export.server import LocalServer
 QUICK = Retries(attempts=4, first_wait=0.01, longest_wait=0.02, seed=0)
 
 
-@dataclasses.dataclass
-class Script(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """A server that records batches and answers as it was told; by default row i of photo p is [len(p), i]."""
-
-    failures: list = dataclasses.field(default_factory=list)
-    answer: object = None
-    batches: list = dataclasses.field(default_factory=list)
-    wait: float = 0.0
-
-    def Predict(self, request, context):  # noqa: N802
-        batch = list(request.inputs["image_bytes"].string_val)
-        self.batches.append(batch)
-        time.sleep(self.wait)
-        if self.failures:
-            failure = self.failures.pop(0)
-            if failure is not None:
-                context.abort(*failure)
-        rows = [[len(photo), place] for place, photo in enumerate(batch)]
-        value = np.array(rows, np.float32) if self.answer is None else self.answer
-        response = predict_pb2.PredictResponse()
-        response.outputs["descriptors"].CopyFrom(tf.make_tensor_proto(value))
-        return response
-
-
-@pytest.fixture
-def serve():
-    """Serves a `Script`; gives its address."""
-    servers = []
-
-    def start(script):
-        server = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(script, server)
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        servers.append(server)
-        return f"127.0.0.1:{port}"
-
-    yield start
-    for server in servers:
-        server.stop(0).wait()
-
-
 # With both servers.
 
 
-def test_descriptors_are_those_of_the_saved_model(endpoint, photos, expected):
-    with DescriptorClient(endpoint.grpc_address, max_batch_photos=2) as client:
+def test_descriptors_are_those_of_the_saved_model(client_of, endpoint, photos, expected):
+    with client_of(endpoint.grpc_address, max_batch_photos=2) as client:
         descriptors = client.describe(iter(photos))
         assert descriptors.dtype == np.float32
         np.testing.assert_allclose(descriptors, expected, atol=1e-6)
         assert [len(batch) for batch in client.describe_batches(photos)] == [2, 2, 1]
 
 
-def test_no_photos_have_no_descriptors_of_the_models_width(endpoint):
-    with DescriptorClient(endpoint.grpc_address) as client:
+def test_no_photos_have_no_descriptors_of_the_models_width(client_of, endpoint):
+    with client_of(endpoint.grpc_address) as client:
         assert client.describe([]).shape == (0, 4)
 
 
-def test_status_and_metadata(endpoint):
-    with DescriptorClient(endpoint.grpc_address) as client:
+def test_status_and_metadata(client_of, endpoint):
+    with client_of(endpoint.grpc_address) as client:
         assert client.status() == {1: "AVAILABLE"}
         metadata = client.metadata()
     assert metadata["version"] == 1
@@ -84,29 +40,29 @@ def test_status_and_metadata(endpoint):
     }
 
 
-def test_a_models_card(endpoint, pair_endpoint):
-    with DescriptorClient(pair_endpoint.grpc_address, "pair") as client:
+def test_a_models_card(client_of, endpoint, pair_endpoint):
+    with client_of(pair_endpoint.grpc_address, "pair") as client:
         assert client.card() == {"dimension": 4}
-    with DescriptorClient(endpoint.grpc_address) as client:
+    with client_of(endpoint.grpc_address) as client:
         assert client.card() == {}
 
 
-def test_unknown_models_versions_and_signatures(endpoint, photos):
+def test_unknown_models_versions_and_signatures(client_of, endpoint, photos):
     for options, code in [
         ({"model_name": "other"}, "NOT_FOUND"),
         ({"version": 7}, "NOT_FOUND"),
         ({"signature_name": "nope"}, "FAILED_PRECONDITION"),
         ({"output_name": "nope"}, "INVALID_ARGUMENT"),
     ]:
-        with DescriptorClient(endpoint.grpc_address, **options) as client, pytest.raises(ServingError) as caught:
+        with client_of(endpoint.grpc_address, **options) as client, pytest.raises(ServingError) as caught:
             client.describe(photos)
         assert caught.value.code == grpc.StatusCode[code]
         assert "\n" not in str(caught.value)
 
 
-def test_a_refused_photo_is_named_by_its_place_among_all(endpoint, photos):
+def test_a_refused_photo_is_named_by_its_place_among_all(client_of, endpoint, photos):
     batch = [*photos, b"not an image", photos[0], b""]
-    with DescriptorClient(endpoint.grpc_address, max_batch_photos=4) as client, pytest.raises(ServingError) as caught:
+    with client_of(endpoint.grpc_address, max_batch_photos=4) as client, pytest.raises(ServingError) as caught:
         client.describe(batch)
     assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
     if endpoint.is_local:
@@ -119,16 +75,16 @@ def test_a_refused_photo_is_named_by_its_place_among_all(endpoint, photos):
 # With a scripted server.
 
 
-def test_batches_keep_to_bytes_and_photos_and_order(serve):
-    script = Script()
+def test_batches_keep_to_bytes_and_photos_and_order(client_of, serve):
+    script = serve()
     photos = [b"a" * size for size in (4, 4, 3, 20, 1, 1, 1, 1)]
-    with DescriptorClient(serve(script), max_batch_bytes=10, max_batch_photos=3) as client:
+    with client_of(script.address, max_batch_bytes=10, max_batch_photos=3, in_flight=1) as client:
         descriptors = client.describe(photos)
     assert [[len(photo) for photo in batch] for batch in script.batches] == [[4, 4], [3], [20], [1, 1, 1], [1]]
     assert descriptors[:, 0].tolist() == [len(photo) for photo in photos]
 
 
-def test_photos_are_read_only_as_they_are_needed(serve):
+def test_photos_are_read_only_as_they_are_needed(client_of, serve):
     taken = []
 
     def photos():
@@ -136,39 +92,40 @@ def test_photos_are_read_only_as_they_are_needed(serve):
             taken.append(place)
             yield b"x"
 
-    with DescriptorClient(serve(Script()), max_batch_photos=2) as client:
+    with client_of(serve().address, max_batch_photos=2, in_flight=3) as client:
         batches = client.describe_batches(photos())
-        next(batches)
-        assert len(taken) == 3
+        for given in range(1, 5):
+            next(batches)
+            assert len(taken) == 2 * (given - 1 + 3) + 1  # three batches under way, and the photo that ends the third
+        batches.close()
 
 
 @pytest.mark.parametrize("failures", [0, 1, 2, 3])
-def test_unavailable_is_tried_again(serve, failures):
-    script = Script(failures=[(grpc.StatusCode.UNAVAILABLE, "not yet")] * failures)
-    with DescriptorClient(serve(script), retries=QUICK) as client:
+def test_unavailable_is_tried_again(client_of, serve, failures):
+    script = serve(failures=[(grpc.StatusCode.UNAVAILABLE, "not yet")] * failures)
+    with client_of(script.address, retries=QUICK) as client:
         assert client.describe([b"x"]).tolist() == [[1, 0]]
     assert len(script.batches) == failures + 1
 
 
-def test_unavailable_ends_after_the_last_attempt(serve):
-    script = Script(failures=[(grpc.StatusCode.UNAVAILABLE, "not yet")] * 9)
-    address = serve(script)
-    with DescriptorClient(address, retries=QUICK) as client, pytest.raises(ServingError) as caught:
+def test_unavailable_ends_after_the_last_attempt(client_of, serve):
+    script = serve(failures=[(grpc.StatusCode.UNAVAILABLE, "not yet")] * 9)
+    with client_of(script.address, retries=QUICK) as client, pytest.raises(ServingError) as caught:
         client.describe([b"x"])
-    assert str(caught.value) == f"UNAVAILABLE: not yet ({address})"
+    assert str(caught.value) == f"UNAVAILABLE: not yet ({script.address})"
     assert len(script.batches) == QUICK.attempts
 
 
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "INTERNAL", "NOT_FOUND"])
-def test_other_statuses_are_not_tried_again(serve, code):
-    script = Script(failures=[(grpc.StatusCode[code], "no\n\t [[{{node x}}]]")])
-    with DescriptorClient(serve(script), retries=QUICK) as client, pytest.raises(ServingError, match=f"{code}: .*no"):
+def test_other_statuses_are_not_tried_again(client_of, serve, code):
+    script = serve(failures=[(grpc.StatusCode[code], "no\n\t [[{{node x}}]]")])
+    with client_of(script.address, retries=QUICK) as client, pytest.raises(ServingError, match=f"{code}: .*no"):
         client.describe([b"x"])
     assert len(script.batches) == 1
 
 
-def test_the_deadline_ends_a_slow_batch(serve):
-    with DescriptorClient(serve(Script(wait=0.5)), timeout=0.1) as client, pytest.raises(ServingError) as caught:
+def test_the_deadline_ends_a_slow_batch(client_of, serve):
+    with client_of(serve(wait=0.5).address, timeout=0.1) as client, pytest.raises(ServingError) as caught:
         client.describe([b"x"])
     assert caught.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
 
@@ -192,18 +149,18 @@ def test_waits_double_with_a_seeded_jitter():
         assert 0.5 * nominal <= wait <= 1.5 * nominal
 
 
-def test_a_refusal_without_a_row_names_the_batch(serve):
-    script = Script(failures=[None, (grpc.StatusCode.INVALID_ARGUMENT, "Unknown format\n\t [[{{node x}}]]")])
-    with DescriptorClient(serve(script), max_batch_photos=2) as client, pytest.raises(ServingError) as caught:
+def test_a_refusal_without_a_row_names_the_batch(client_of, serve):
+    script = serve(failures=[None, (grpc.StatusCode.INVALID_ARGUMENT, "Unknown format\n\t [[{{node x}}]]")])
+    with client_of(script.address, max_batch_photos=2, in_flight=1) as client, pytest.raises(ServingError) as caught:
         client.describe([b"x"] * 5)
     assert caught.value.message.startswith("among photos 2 to 3: Unknown format")
     assert caught.value.photos == ()
 
 
-def test_a_models_own_assertion_is_renumbered(serve):
+def test_a_models_own_assertion_is_renumbered(client_of, serve):
     frame = "assertion failed: [image_bytes[1]: not an image]\n\t [[{{node x}}]]"
-    script = Script(failures=[None, (grpc.StatusCode.INVALID_ARGUMENT, frame)])
-    with DescriptorClient(serve(script), max_batch_photos=2) as client, pytest.raises(ServingError) as caught:
+    script = serve(failures=[None, (grpc.StatusCode.INVALID_ARGUMENT, frame)])
+    with client_of(script.address, max_batch_photos=2, in_flight=1) as client, pytest.raises(ServingError) as caught:
         client.describe([b"x"] * 5)
     assert caught.value.message.startswith("image_bytes[3]: not an image (")
     assert caught.value.photos == (3,)
@@ -219,15 +176,15 @@ def test_a_models_own_assertion_is_renumbered(serve):
         (np.array([[np.inf, 2], [1, 0]], np.float32), "descriptor of photo 0 is not finite"),
     ],
 )
-def test_answers_that_are_not_descriptors_are_refused(serve, answer, told):
-    with DescriptorClient(serve(Script(answer=answer))) as client, pytest.raises(ServingError, match=told) as caught:
+def test_answers_that_are_not_descriptors_are_refused(client_of, serve, answer, told):
+    with client_of(serve(answer=answer).address) as client, pytest.raises(ServingError, match=told) as caught:
         client.describe([b"x", b"y"])
     assert caught.value.code == grpc.StatusCode.INTERNAL
 
 
-def test_a_width_that_changes_between_batches_is_refused(serve):
-    script = Script(answer=np.ones((1, 3), np.float32))
-    with DescriptorClient(serve(script), max_batch_photos=1) as client:
+def test_a_width_that_changes_between_batches_is_refused(client_of, serve):
+    script = serve(answer=np.ones((1, 3), np.float32))
+    with client_of(script.address, max_batch_photos=1, in_flight=1) as client:
         batches = client.describe_batches([b"x", b"y"])
         next(batches)
         script.answer = np.ones((1, 5), np.float32)
@@ -236,19 +193,13 @@ def test_a_width_that_changes_between_batches_is_refused(serve):
 
 
 @pytest.mark.parametrize("content", [True, False])
-def test_both_forms_of_a_tensor_are_read(serve, content):
-    class Forms(Script):
-        def Predict(self, request, context):  # noqa: N802
-            response = predict_pb2.PredictResponse()
-            tensor = tf.make_tensor_proto(np.array([[1, 2, 3]], np.float32))
-            assert tensor.tensor_content
-            if not content:
-                tensor.ClearField("tensor_content")
-                tensor.float_val.extend([1, 2, 3])
-            response.outputs["descriptors"].CopyFrom(tensor)
-            return response
-
-    with DescriptorClient(serve(Forms())) as client:
+def test_both_forms_of_a_tensor_are_read(client_of, serve, content):
+    tensor = tf.make_tensor_proto(np.array([[1, 2, 3]], np.float32))
+    assert tensor.tensor_content
+    if not content:
+        tensor.ClearField("tensor_content")
+        tensor.float_val.extend([1, 2, 3])
+    with client_of(serve(answer=tensor).address) as client:
         assert client.describe([b"x"]).tolist() == [[1, 2, 3]]
 
 
@@ -258,8 +209,8 @@ def test_only_bytes_are_photos():
 
 
 def test_threads_share_a_client(serve):
-    script = Script()
-    with DescriptorClient(serve(script), max_batch_photos=2) as client:
+    script = serve()
+    with DescriptorClient(script.address, max_batch_photos=2) as client:
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             found = pool.map(lambda size: client.describe([b"x" * size] * 5)[:, 0].tolist(), range(1, 17))
         assert list(found) == [[size] * 5 for size in range(1, 17)]
