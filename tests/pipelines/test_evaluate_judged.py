@@ -16,6 +16,8 @@ from tfretrieval.data.sources import SourceOptions
 from tfretrieval.data.write_records import WriteOptions, write_record_set
 from tfretrieval.descriptors import Descriptors
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TRUTH = {
     "imlist": [f"photo_{number}" for number in range(8)],
@@ -69,7 +71,6 @@ def plain(inputs, tmp_path_factory):
     return output, *evaluate(inputs, output)
 
 
-@pytest.mark.slow
 def test_every_condition_is_in_the_result(plain):
     _, made, told = plain
     found = made["protocols"]
