@@ -20,11 +20,11 @@ import tensorflow as tf
 from absl import flags
 
 from benchmarks import timing
+from benchmarks.random_networks import random_network
 from export.precision import PRECISIONS, FrozenNetwork
 from export.served_session import ServedSession
 from export.signatures import ServedDescriptor
 from pipelines import script
-from tfretrieval.models.descriptor import DescriptorConfig, build_descriptor
 
 FLAGS = flags.FLAGS
 
@@ -53,17 +53,6 @@ def processor_flags() -> list[str]:
     path = Path("/proc/cpuinfo")
     known = path.read_text(encoding="utf-8").split() if path.is_file() else []
     return [name for name in _FAST_BFLOAT16 if name in known]
-
-
-def random_network(backbone: str) -> keras.Model:
-    """Builds a descriptor network whose BatchNorm does something."""
-    keras.utils.set_random_seed(0)
-    network, random = build_descriptor(DescriptorConfig(backbone)), np.random.default_rng(0)
-    for weight in network.weights:
-        low_high = {"gamma": (0.5, 1.0), "moving_variance": (0.8, 1.2), "beta": (-0.1, 0.1), "moving_mean": (-0.1, 0.1)}
-        if weight.path.rsplit("/", 1)[-1] in low_high:
-            weight.assign(random.uniform(*low_high[weight.path.rsplit("/", 1)[-1]], weight.shape))
-    return network
 
 
 def made_photos(count: int, size: int) -> np.ndarray:

@@ -92,17 +92,32 @@ class Describer:
         Raises:
             InputError: the directory was begun with something else, or too many photos were rejected.
         """
+        work, meta = self.begin_shards(split, output, shards, header)
+        speed = extract_shards(work, self.parts_of(split), split.ids, split.name, meta, max_rejected, progress)
+        return Descriptors.load(output), speed
+
+    def begin_shards(
+        self, split: Split, output: str | Path, shards: int, header: dict
+    ) -> tuple[ShardedDescriptors, dict]:
+        """Begins a directory that is written shard by shard, or goes on with one; see `extract_shards`.
+
+        Returns:
+            The directory, and what its `meta.json` is to hold.
+
+        Raises:
+            InputError: the directory was begun with something else.
+        """
         versions = {name: header["versions"].get(name) for name in ("tfretrieval", "tensorflow", "keras")}
         model = self.card.get("model_sha256") or self.name
         crop = {"query_crop": self.query_crop} if query_crops.has_boxes(split) else {}
         size = {"image_size": self.card.get("image_size")}
         inputs = {"model": model, **header["data"], "split": split.name, **size, **crop, **self.how, **versions}
         work = ShardedDescriptors.open(output, inputs, len(split), shards)
-        parts = self.by_parts(split) if self.by_parts else self._part_by_part(split)
-        speed = extract_shards(
-            work, parts, split.ids, split.name, self._meta(split, header, {}), max_rejected, progress
-        )
-        return Descriptors.load(output), speed
+        return work, self._meta(split, header, {})
+
+    def parts_of(self, split: Split) -> PartDescriber:
+        """Returns what describes the photos of a split part by part."""
+        return self.by_parts(split) if self.by_parts else self._part_by_part(split)
 
     def _part_by_part(self, split: Split) -> PartDescriber:
         def parts(rows: Sequence[range], update: Callable[[int], None]) -> Iterator[Part]:

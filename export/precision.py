@@ -1,6 +1,7 @@
 """A network frozen for serving in one of three precisions: float32, bfloat16, int8."""
 
 import hashlib
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -64,10 +65,42 @@ class FrozenNetwork(tf.Module):
         """Describes photos: uint8 [n, h, w, 3] -> float32 [n, D]."""
         return self._describe(images)
 
+    def on(self, device: str) -> "DeviceCopy":
+        """Returns the network with weights of its own on a device: "GPU:1", say."""
+        return DeviceCopy(self._function, self._weights, self._handles, self.output_shape, device)
+
     def _run(self, images: tf.Tensor) -> tf.Tensor:
-        weights = [tf.constant(held) if isinstance(held, np.ndarray) else held.read_value() for held in self._weights]
-        found = self._function(images, *weights, *(variable.handle for variable in self._handles))
-        return tf.ensure_shape(found, self.output_shape)
+        return _run(self._function, images, self._weights, self._handles, self.output_shape)
+
+
+class DeviceCopy:
+    """A frozen network on one device, as a callable of (images uint8 [n, h, w, 3], training) -> float32 [n, D]."""
+
+    def __init__(self, function: Callable, weights: Sequence, handles: Sequence, output_shape: tuple, device: str):
+        with tf.device(device):
+            own = [each if isinstance(each, np.ndarray) else _variable(each.read_value()) for each in weights]
+            held = [_variable(each) for each in handles]
+            spec = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
+            run = tf.function(lambda images: _run(function, images, own, held, output_shape), autograph=False)
+            self._describe = run.get_concrete_function(spec)
+        self.output_shape, self._device, self._own = output_shape, device, (own, held)
+
+    def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Describes photos: uint8 [n, h, w, 3] -> float32 [n, D]."""
+        with tf.device(self._device):
+            return self._describe(images)
+
+
+def _variable(value: tf.Tensor | tf.Variable) -> tf.Variable:
+    return tf.Variable(value, trainable=False, name="weight")
+
+
+def _run(
+    function: Callable, images: tf.Tensor, weights: Sequence, handles: Sequence[tf.Variable], shape: tuple
+) -> tf.Tensor:
+    """Calls a network's graph with its weights, in the order in which they are fed."""
+    values = [tf.constant(held) if isinstance(held, np.ndarray) else held.read_value() for held in weights]
+    return tf.ensure_shape(function(images, *values, *(variable.handle for variable in handles)), shape)
 
 
 class DequantisedWeight(tf.saved_model.experimental.TrackableResource):

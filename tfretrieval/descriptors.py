@@ -7,6 +7,7 @@ import numpy as np
 
 from tfretrieval import files
 from tfretrieval.errors import InputError
+from tfretrieval.sharded_descriptors import PLAN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,10 @@ class Descriptors:
         if not directory.is_dir():
             raise InputError(
                 f"{directory} is not a directory; descriptors (vectors.npy, ids.txt, meta.json) are wanted."
+            )
+        if (directory / PLAN).is_file() and not (directory / "meta.json").is_file():
+            raise InputError(
+                f"{directory} is an extraction in shards that was cut off; pipelines.extract with its flags goes on."
             )
         meta = files.read_json(directory / "meta.json", "the description of saved descriptors")
         try:

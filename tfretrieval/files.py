@@ -8,8 +8,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from tfretrieval.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
 
 
 def sha256(path: str | Path) -> str:
@@ -33,6 +39,49 @@ def write_text(path: str | Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)  # noqa: PTH105 - the one call that is atomic on every platform
+
+
+@contextlib.contextmanager
+def durable(path: str | Path) -> Iterator[BinaryIO]:
+    """Yields a file to write bytes to, which becomes `path` when it is whole and on the disk itself.
+
+    Whatever ends the process or the machine, `path` is then what it was before or all that was written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)  # noqa: PTH105 - see write_text
+    if os.name == "posix":  # where a directory can be opened, and its entries are written when they please
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@contextlib.contextmanager
+def locked(path: str | Path, otherwise: str) -> Iterator[None]:
+    """Holds a lock on a file while its block runs; it goes with the process, however that ends.
+
+    Where the system has no such locks (Windows), nothing is held.
+
+    Args:
+        path: the file, made where it is not there.
+        otherwise: the sentence to say where another process holds it.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    with Path(path).open("wb") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(otherwise) from None
+        yield
 
 
 def write_json(path: str | Path, value: object) -> None:

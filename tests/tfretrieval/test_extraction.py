@@ -1,9 +1,14 @@
+import dataclasses
+import time
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfretrieval.data import decoding, records
+from tfretrieval.data.photo_store import PhotoRows
+from tfretrieval.errors import InputError
 from tfretrieval.extraction import Extractor
 
 SIDE = 40
@@ -82,3 +87,45 @@ def test_progress_counts_every_photo_and_closes(extractor, database, rows):
     assert told[0] == ("total", total)
     assert told[-1] == ("closed", 0)
     assert sum(count for kind, count in told if kind == "photos") == total
+
+
+@pytest.mark.parametrize("pixels", [1, 5000, 10**9])
+def test_limits_on_pixels_change_no_descriptor(model, database, expected, pixels):
+    np.testing.assert_allclose(Extractor(model, SIDE, 32, pixels)(database), expected, atol=1e-5)
+
+
+def test_parts_are_those_of_their_rows_and_the_same_bytes_each_time(extractor, database, expected):
+    photos, parts, done = PhotoRows.of(database, SIDE), [range(0, 5), range(5, 6), range(9, 12)], []
+    found = list(extractor.parts(photos, parts, done.append))
+    for part, (vectors, rejected) in zip(parts, found, strict=True):
+        np.testing.assert_allclose(vectors, expected[list(part)], atol=1e-5)
+        assert rejected == {}
+    assert sum(done) == 9
+    alone = [next(extractor.parts(photos, [part])) for part in parts]
+    assert [part.vectors.tobytes() for part in alone] == [part.vectors.tobytes() for part in found]
+
+
+def test_the_network_begins_with_a_part_when_it_is_asked_for(extractor, database):
+    done = []
+    parts = extractor.parts(PhotoRows.of(database, SIDE), [range(0, 2), range(2, 12)], done.append)
+    next(parts)
+    busy = extractor.busy_seconds
+    time.sleep(0.3)
+    assert sum(done) == 2 and extractor.busy_seconds == busy
+    next(parts)
+    assert sum(done) == 12 and extractor.busy_seconds > busy
+
+
+def test_a_photo_that_cannot_be_read_is_told_or_named(extractor, database, expected):
+    offset = database.offset.copy()
+    offset[[3, 7]] += 1
+    broken = dataclasses.replace(database, offset=offset)
+    done = []
+    (found,) = extractor.parts(PhotoRows.of(broken, SIDE), [range(12)], done.append)
+    assert sorted(found.rejected) == [3, 7] and all(found.rejected.values())
+    np.testing.assert_allclose(found.vectors, np.delete(expected, [3, 7], axis=0), atol=1e-5)
+    assert sum(done) == 12
+    with pytest.raises(InputError, match=rf"the photo '{database.ids[3]}' cannot be read: .*; make the records again"):
+        extractor(broken)
+    with pytest.raises(InputError, match=rf"the photo '{database.ids[7]}' cannot be read"):
+        extractor(broken, np.array([5, 7, 5]))

@@ -1,10 +1,50 @@
 """How tf.data pipelines of this library run in parallel: on every core, in a repeatable order, without autotuning."""
 
+import math
 import os
+from pathlib import Path
 
 import tensorflow as tf
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def usable_cores(cgroup: Path = _CGROUP) -> int:
+    """Returns how many cores this process may use: by its affinity, and by its container's quota of time (Linux).
+
+    TensorFlow looks at the affinity alone, and with more threads than the quota allows all of them are stopped for the
+    rest of each period.
+
+    Args:
+        cgroup: where the kernel shows control groups, of either version.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, _quota(cgroup))))
+
+
+def _quota(cgroup: Path) -> float:
+    """Returns the cores' worth of time that a container gets, infinity where it has no limit."""
+    try:
+        if (cgroup / "cpu.max").is_file():
+            quota, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            quota, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return float(quota) / float(period) if float(quota) > 0 else math.inf
+    except (OSError, ValueError, ZeroDivisionError):  # no limit is written as "max"
+        return math.inf
+
+
+CORES = usable_cores()
+
+
+def set_threads() -> None:
+    """Lets TensorFlow compute on `CORES` threads; to be called before it computes anything.
+
+    Raises:
+        RuntimeError: TensorFlow has begun already.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(CORES)
+    tf.config.threading.set_inter_op_parallelism_threads(CORES)
 
 
 def steady(dataset: tf.data.Dataset) -> tf.data.Dataset:

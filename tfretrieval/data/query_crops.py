@@ -7,11 +7,12 @@ times the crop's longer side over the whole photo's, so that the crop shows its 
 
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 
-from tfretrieval.data import decoding, pipeline, records
+from tfretrieval.data import decoding, records
 from tfretrieval.data.judgements import QueryJudgement
-from tfretrieval.data.parallel import CORES, steady
+from tfretrieval.data.photo_store import PhotoRows, decoded_sizes, encoded_reader
 from tfretrieval.data.record_set import Split
 from tfretrieval.errors import InputError
 
@@ -56,8 +57,8 @@ def has_boxes(split: Split) -> bool:
     return any(judgement.box for judgement in split.judgements or ())
 
 
-def cropped_photos(split: Split, image_size: int, query_crop: str) -> tf.data.Dataset:
-    """Reads and decodes the photos of a split, as `pipeline.decoded_photos`, and cuts queries to their boxes.
+def cropped_photos(split: Split, image_size: int, query_crop: str) -> PhotoRows:
+    """Returns the photos of a split, and in the place of queries with a box what is in it.
 
     Args:
         split: the split.
@@ -65,25 +66,30 @@ def cropped_photos(split: Split, image_size: int, query_crop: str) -> tf.data.Da
         query_crop: one of `QUERY_CROPS`.
 
     Returns:
-        A dataset of (row int64 scalar, photo or crop uint8 [h, w, 3]); queries without a box are whole.
+        The photos and crops by row; queries without a box are whole.
 
     Raises:
         InputError: a box holds no pixel, or far too many.
     """
     if query_crop == WHOLE or not has_boxes(split):
-        return pipeline.decoded_photos(split, image_size)
+        return PhotoRows.of(split, image_size)
     windows = [_window(split, row, judgement) for row, judgement in enumerate(split.judgements)]
-    cropped = tf.constant([window is not None for window in windows])
-    limits = [_limit(split, row, window, image_size, query_crop) for row, window in enumerate(windows)]
-    places, limits = tf.constant([window or (0, 0, 1, 1) for window in windows]), tf.constant(limits)
+    cropped = np.array([window is not None for window in windows])
+    limits = np.array([_limit(split, row, window, image_size, query_crop) for row, window in enumerate(windows)])
+    windows = np.array([window or (0, 0, 1, 1) for window in windows], np.int32)
+    sizes = np.where(
+        cropped[:, None], np.stack([windows[:, 3] - windows[:, 1], windows[:, 2] - windows[:, 0]], axis=1), split.sizes
+    )
+    read, is_cropped = encoded_reader(split), tf.constant(cropped)
+    places, most = tf.constant(windows), tf.constant(limits, tf.int32)
 
-    def decode(row: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        encoded = records.parse_record(serialized, ("image/encoded",))["image/encoded"]
+    def photo(row: tf.Tensor) -> tf.Tensor:
+        encoded = read(row)
         whole = lambda: decoding.decode_photo(encoded, image_size)  # noqa: E731
-        crop = lambda: _cut_and_resize(encoded, places[row], limits[row])  # noqa: E731
-        return row, tf.ensure_shape(tf.cond(cropped[row], crop, whole), [None, None, 3])
+        crop = lambda: _cut_and_resize(encoded, places[row], most[row])  # noqa: E731
+        return tf.ensure_shape(tf.cond(is_cropped[row], crop, whole), [None, None, 3])
 
-    return steady(pipeline.read_records(split).map(decode, num_parallel_calls=CORES).prefetch(CORES))
+    return PhotoRows(decoded_sizes(sizes, limits), photo)
 
 
 def encoded_crops(split: Split, image_size: int | None, query_crop: str) -> Iterator[bytes]:

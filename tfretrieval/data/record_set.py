@@ -1,5 +1,6 @@
 """A directory of record shards: `dataset.json`, `photos.csv` and `SPLIT-00000-of-00001.tfrecord` files."""
 
+import array
 import csv
 import dataclasses
 from pathlib import Path
@@ -49,6 +50,14 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def part(self, rows: range) -> "Split":
+        """Returns some neighbouring photos as a split of their own, without their objects."""
+        here = slice(rows.start, rows.stop)
+        fields = ("shard", "offset", "length", "ids", "labels", "sizes", "judgements")
+        values = {name: getattr(self, name) for name in fields}
+        cut = {name: None if value is None else value[here] for name, value in values.items()}
+        return dataclasses.replace(self, **cut, objects=None)
 
     def read(self, row: int) -> bytes:
         """Returns the serialised record of one photo, read from its place in its shard.
@@ -180,7 +189,7 @@ def _check_size(path: Path, size: int) -> None:
 def _read_index(directory: Path, shards: dict[str, list[Shard]]) -> dict[str, Split]:
     """Reads `photos.csv` into one `Split` each."""
     path = directory / PHOTO_INDEX
-    rows: dict[str, list[list[str]]] = {name: [] for name in shards}
+    columns = {name: _Columns({shard.file: index for index, shard in enumerate(shards[name])}) for name in shards}
     try:
         with path.open(newline="", encoding="utf-8") as lines:
             reader = csv.reader(lines)
@@ -189,11 +198,11 @@ def _read_index(directory: Path, shards: dict[str, list[Shard]]) -> dict[str, Sp
                     f"{path} does not begin with the columns {', '.join(INDEX_COLUMNS)}; make the records again."
                 )
             for row in reader:
-                rows[row[0]].append(row)
-        splits = {name: _split(directory, name, shards[name], rows[name]) for name in shards}
+                columns[row[0]].add(row)
+        splits = {name: columns[name].split(directory, name) for name in shards}
     except FileNotFoundError:
         raise InputError(f"{path} is missing; it is part of what pipelines.make_records writes.") from None
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} has a line that cannot be read ({error!r}); make the records again.") from error
@@ -205,16 +214,33 @@ def _read_index(directory: Path, shards: dict[str, list[Shard]]) -> dict[str, Sp
     return splits
 
 
-def _split(directory: Path, name: str, shards: list[Shard], rows: list[list[str]]) -> Split:
-    number = {shard.file: index for index, shard in enumerate(shards)}
-    numbers = np.array([[int(row[column]) for column in (2, 3, 5, 6, 7)] for row in rows], np.int64).reshape(-1, 5)
-    return Split(
-        name=name,
-        shards=tuple(directory / shard.file for shard in shards),
-        shard=np.array([number[row[1]] for row in rows], np.int32),
-        offset=numbers[:, 0],
-        length=numbers[:, 1],
-        ids=tuple(row[4] for row in rows),
-        labels=numbers[:, 2],
-        sizes=numbers[:, 3:].astype(np.int32),
-    )
+class _Columns:
+    """The index of one split, line by line into numbers: as texts, a million photos would take a gigabyte.
+
+    Args:
+        shards: the place of each shard's file name.
+    """
+
+    def __init__(self, shards: dict[str, int]):
+        self._shards, self._ids = shards, []
+        self._numbers = array.array("q")  # shard, offset, length, label, height, width
+
+    def add(self, row: list[str]) -> None:
+        """Takes a line."""
+        self._ids.append(row[4])
+        self._numbers.extend((self._shards[row[1]], *(int(row[column]) for column in (2, 3, 5, 6, 7))))
+
+    def split(self, directory: Path, name: str) -> Split:
+        """Returns the split."""
+        numbers = np.frombuffer(self._numbers, np.int64) if self._ids else np.zeros(0, np.int64)
+        shard, offset, length, label, height, width = numbers.reshape(-1, 6).T
+        return Split(
+            name=name,
+            shards=tuple(directory / file for file in self._shards),
+            shard=shard.astype(np.int32),
+            offset=offset.copy(),
+            length=length.copy(),
+            ids=tuple(self._ids),
+            labels=label.copy(),
+            sizes=np.stack([height, width], axis=1).astype(np.int32),
+        )

@@ -1,3 +1,4 @@
+import math
 import os
 
 import numpy as np
@@ -6,12 +7,31 @@ import tensorflow as tf
 
 from tfretrieval.data import photo_store, pipeline
 from tfretrieval.data.augmentation import Augmentation
-from tfretrieval.data.parallel import CORES, steady
+from tfretrieval.data.parallel import CORES, steady, usable_cores
 from tfretrieval.data.training_batches import training_batches
 
 
 def test_the_cores_are_those_this_process_may_use():
     assert 1 <= CORES <= os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, math.inf),
+        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
+        ({"cpu.max": "broken"}, math.inf),
+        ({}, math.inf),
+    ],
+)
+def test_a_containers_quota_of_time_limits_the_cores(tmp_path, files, cores):
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert usable_cores(tmp_path) == min(len(os.sched_getaffinity(0)), cores)
 
 
 def test_elements_stay_as_they_are_and_in_order():

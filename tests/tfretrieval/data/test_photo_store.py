@@ -44,7 +44,7 @@ def test_progress_sees_each_photo_once(train):
 
 @pytest.mark.parametrize("longer_side", [1, 7, 37, 64, 1000])
 def test_the_sizes_foreseen_are_those_decoded(train, longer_side):
-    sizes = photo_store._decoded_sizes(train.sizes, longer_side)
+    sizes = photo_store.decoded_sizes(train.sizes, longer_side)
     expected = [decoding.target_size(tf.constant(size), longer_side).numpy().tolist() for size in train.sizes]
     assert sizes.tolist() == expected
     assert sizes.dtype == np.int64

@@ -44,6 +44,14 @@ def queries(tmp_path_factory):
     return made.splits["queries"]
 
 
+def seen_by_network(split, how):
+    """The photos and crops by row, which are of the sizes foreseen."""
+    photos = cropped_photos(split, SIDE, how)
+    found = {row: photos.photo(tf.constant(row, tf.int64)).numpy() for row in range(len(photos))}
+    assert [photo.shape[:2] for photo in found.values()] == [tuple(size) for size in photos.sizes.tolist()]
+    return found
+
+
 def expected(split, row, limit):
     """The crop that Pillow cuts, resized as photos are to a limit written out from the definition."""
     photo = decode_record(split.read(row)).photo
@@ -60,7 +68,7 @@ def expected(split, row, limit):
 
 @pytest.mark.parametrize("how", ["scaled", "unscaled"])
 def test_crops_are_those_of_pillow_resized_as_photos_are(queries, how):
-    found = {int(row): photo.numpy() for row, photo in cropped_photos(queries, SIDE, how)}
+    found = seen_by_network(queries, how)
     assert sorted(found) == list(range(len(BOXES)))
     for row, photo in found.items():
         np.testing.assert_array_equal(photo, expected(queries, row, how))
@@ -70,7 +78,7 @@ def test_crops_are_those_of_pillow_resized_as_photos_are(queries, how):
 
 @pytest.mark.parametrize("how", QUERY_CROPS)
 def test_what_goes_to_a_server_is_what_a_network_sees(queries, how):
-    seen = {int(row): photo.numpy() for row, photo in cropped_photos(queries, SIDE, how)}
+    seen = seen_by_network(queries, how)
     sent = list(encoded_crops(queries, SIDE, how))
     for row, encoded in enumerate(sent):
         np.testing.assert_array_equal(decoding.decode_photo(tf.constant(encoded), SIDE).numpy(), seen[row])
@@ -83,7 +91,7 @@ def test_what_goes_to_a_server_is_what_a_network_sees(queries, how):
 def test_photos_without_boxes_stay_as_they_are(record_set):
     split = record_set.splits["queries"]
     for how in QUERY_CROPS:
-        found = {int(row): photo.numpy() for row, photo in cropped_photos(split, SIDE, how)}
+        found = seen_by_network(split, how)
         for row, encoded in enumerate(encoded_crops(split, None, how)):
             assert encoded == decode_record(split.read(row)).photo.encoded
             np.testing.assert_array_equal(found[row], decoding.decode_photo(tf.constant(encoded), SIDE).numpy())
