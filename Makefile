@@ -2,6 +2,8 @@
 # make test         the test suite            make lint   format, rules, docstrings
 # make test-tfa     compares losses with tensorflow-addons, which gets an environment of its own; needs Python 3.11
 # make peers        installs PyTorch and JAX too, for the tests that compare with them and for pipelines.import_torch
+# make beam         installs Apache Beam, for jobs on more than one machine and their tests; see docs/beam.md
+# make bench        speeds beside those of others and the machine's own limits, in minutes; make bench-full: with the peers
 # PYTHON=python3.13 chooses the interpreter (3.11 to 3.13); each has an environment of its own.
 SHELL := /bin/sh
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
@@ -14,6 +16,7 @@ checksum = $(shell cat $(1) | cksum | cut -d' ' -f1)
 RUN_READY := $(VENV)/.ready-$(call checksum,requirements.txt)
 DEV_READY := $(VENV)/.ready-dev-$(call checksum,requirements.txt requirements-dev.txt)
 PEERS_READY := $(VENV)/.ready-peers-$(call checksum,requirements.txt requirements-dev.txt requirements-peers.txt)
+BEAM_READY := $(VENV)/.ready-beam-$(call checksum,requirements.txt requirements-dev.txt requirements-beam.txt)
 TFA_PYTHON ?= python3.11
 TFA_VENV := .venv-tfa
 TFA_READY := $(TFA_VENV)/.ready-$(call checksum,requirements-tfa.txt)
@@ -28,7 +31,7 @@ PYTEST_FLAGS ?=
 # A process for each core, up to four; each takes a file at a time. TEST_PROCESSES= runs the tests in one.
 TEST_PROCESSES ?= --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: quickstart test test-tfa lint format peers bench clean
+.PHONY: quickstart test test-tfa lint format peers beam bench bench-full clean
 
 quickstart: $(RUN_READY)
 	@$(BIN)/python -m pipelines.quickstart --output="$(QUICKSTART_OUTPUT)" $(if $(PHOTOS),--photos="$(PHOTOS)") \
@@ -50,8 +53,24 @@ format: $(DEV_READY)
 
 peers: $(PEERS_READY)
 
+beam: $(BEAM_READY)
+
+# Sides whose packages are not installed are left out, with the reason.
 bench: $(RUN_READY)
+	@$(BIN)/python -m benchmarks.machine --rounds=3
+	@$(BIN)/python -m benchmarks.decoding_peers --photos=48 --rounds=3
+	@$(BIN)/python -m benchmarks.search_peers --rounds=3
+	@$(BIN)/python -m benchmarks.peers --photos=2 --rounds=1
+	@$(BIN)/python -m benchmarks.training_peers --steps=1 --rounds=2
+
+bench-full: $(PEERS_READY)
+	@$(BIN)/python -m benchmarks.machine
+	@$(BIN)/python -m benchmarks.decoding_peers
 	@$(BIN)/python -m benchmarks.augmentation
+	@$(BIN)/python -m benchmarks.search_peers
+	@$(BIN)/python -m benchmarks.peers --photos=12
+	@$(BIN)/python -m benchmarks.extraction
+	@$(BIN)/python -m benchmarks.training_peers
 	@$(BIN)/python -m benchmarks.training
 
 $(BIN)/python:
@@ -74,6 +93,11 @@ $(DEV_READY): $(RUN_READY)
 $(PEERS_READY): $(DEV_READY)
 	@echo "installing requirements-peers.txt"
 	@$(PIP) -r requirements.txt -r requirements-dev.txt -r requirements-peers.txt
+	@touch $@
+
+$(BEAM_READY): $(DEV_READY)
+	@echo "installing requirements-beam.txt"
+	@$(PIP) --no-deps -r requirements-beam.txt
 	@touch $@
 
 $(TFA_READY):

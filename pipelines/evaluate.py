@@ -19,13 +19,15 @@ from tfretrieval.evaluation.benchmark import Benchmark, MatchedDescriptors, chec
 from tfretrieval.evaluation.descriptor_map import MAX_POINTS, DescriptorMap, descriptor_map
 from tfretrieval.evaluation.evaluate import Evaluation, evaluate_conditions
 from tfretrieval.evaluation.guard import EXACT_SEARCH, Ranked, reason_notes
+from tfretrieval.evaluation.index_evaluation import benchmark_conditions, evaluate_found, index_ranking
 from tfretrieval.evaluation.object_evaluation import evaluate_objects, match_objects, object_header, object_notes
 from tfretrieval.evaluation.object_pictures import ObjectPictures
-from tfretrieval.evaluation.protocols import ALL, AVERAGE_PRECISIONS, Protocol, protocol_of
+from tfretrieval.evaluation.protocols import AVERAGE_PRECISIONS, Protocol
 from tfretrieval.evaluation.relevance import Relevance
 from tfretrieval.evaluation.report import MAX_WORST, ReportOptions, render_report
 from tfretrieval.evaluation.reranked import AFTER, BEFORE, evaluate_reranked, photo_context
 from tfretrieval.evaluation.shown_ranking import ShownRanking
+from tfretrieval.search.index import SearchIndex
 from tfretrieval.search.object_search import SIMILARITIES, ObjectSearch
 from tfretrieval.search.reranking import parse_chain
 from tfretrieval.training.run_directory import RunDirectory
@@ -44,6 +46,10 @@ flags.DEFINE_enum(
     AFTER,
     [BEFORE, AFTER],
     "Of --rerank: whether junk is taken out before photos are ranked anew, for each condition by itself, or after.",
+)
+flags.DEFINE_string("index", None, "Index of the database, of pipelines.index, to search rather than exactly.")
+flags.DEFINE_integer(
+    "index_depth", 1000, "Of --index: photos of each ranking; the others are not found.", lower_bound=1
 )
 flags.DEFINE_enum(
     "ap",
@@ -130,6 +136,8 @@ def _by_photos(benchmark: Benchmark) -> Measured:
     queries, database = (benchmark.match(FLAGS[side].value, side) for side in ("queries", "database"))
     notes = check_pair(queries, database)
     vectors = queries.vectors, database.vectors
+    if FLAGS.index:
+        return _through_index(benchmark, queries, database, relevances, protocol, notes)
     evaluation, plain = evaluate_conditions(*vectors, relevances, protocol, console.progress), None
     if chain:
         plain = evaluation
@@ -142,18 +150,31 @@ def _by_photos(benchmark: Benchmark) -> Measured:
     return Measured(evaluation, header, notes + [overlap] * bool(overlap), plain, map=points)
 
 
+def _through_index(benchmark, queries, database, relevances, protocol, notes) -> Measured:
+    if FLAGS.rerank:
+        raise InputError(f"--rerank={FLAGS.rerank} is given with --index={FLAGS.index}; one of them is wanted.")
+    index = SearchIndex.load(FLAGS.index)
+    index.check_vectors(database.sha256, database.meta, f"--index={FLAGS.index}")
+    ranking = index_ranking(index, queries.vectors, benchmark.database.ids, FLAGS.index_depth, console.progress)
+    evaluation = evaluate_found(ranking, relevances, protocol)
+    header = _header(benchmark, queries, database, Ranked(FLAGS.ap, depth=FLAGS.index_depth))
+    header["protocol"]["metric"] = f"dot product of L2-normalised descriptors, by the index {index}"
+    points = descriptor_map(queries.vectors, database.vectors, FLAGS.report_map, evaluation.top.order, FLAGS.seed)
+    searched, overlap = (
+        f"Searched by the index {index}, to {FLAGS.index_depth:,} photos.",
+        header["protocol"]["overlap"],
+    )
+    return Measured(evaluation, header, [*notes, searched] + [overlap] * bool(overlap), map=points)
+
+
 def benchmark_protocol(benchmark: Benchmark) -> tuple[Protocol, dict[str, Relevance]]:
     """Returns the benchmark's protocol, with the average precision of --ap, and what is right under its conditions."""
-    protocol = protocol_of(benchmark.protocol, f"--benchmark={benchmark.directory}")
-    if benchmark.judgements is None:
-        relevances = {ALL: benchmark.relevance()}
-    else:
-        relevances = protocol.relevances(benchmark.judgements, len(benchmark.database))
+    protocol, relevances = benchmark_conditions(benchmark)
     return (dataclasses.replace(protocol, ap=FLAGS.ap, ap_at=None) if FLAGS.ap else protocol), relevances
 
 
 def _by_objects(benchmark: Benchmark) -> Measured:
-    for flag in ("rerank", "ap"):
+    for flag in ("rerank", "ap", "index"):
         if FLAGS[flag].value:
             raise InputError(f"--{flag}={FLAGS[flag].value} is given with --objects; one of them is wanted.")
     search = ObjectSearch(FLAGS.objects, FLAGS.objects_weight)

@@ -7,6 +7,9 @@ With objects: python -m pipelines.make_records --source=voc --input=photos --out
 
 Of a benchmark with its own ground truth: python -m pipelines.make_records --source=roxford5k --input=roxford5k
 --output=runs/roxford5k
+
+On many machines, with Apache Beam (docs/beam.md): python -m pipelines.make_records --source=csv --input=photos.csv
+--output=runs/records --runner=DirectRunner --pipeline_options="--direct_num_workers=4"
 """
 
 from collections.abc import Sequence
@@ -16,6 +19,7 @@ from absl import flags
 
 from pipelines import script
 from tfretrieval import console, files
+from tfretrieval.beam.options import BeamOptions
 from tfretrieval.data.benchmark_sources import JUDGED_SOURCES, LABEL_PROTOCOLS, LABELLED_SOURCES, published_notes
 from tfretrieval.data.distractors import with_distractors
 from tfretrieval.data.judgements import JudgedPhotos
@@ -29,7 +33,8 @@ from tfretrieval.data.object_sources import (
     read_objects,
 )
 from tfretrieval.data.record_set import DESCRIPTION, JUDGED, RecordSet
-from tfretrieval.data.sources import SourceOptions
+from tfretrieval.data.record_shards import Rejected
+from tfretrieval.data.sources import PhotoEntry, SourceOptions
 from tfretrieval.data.write_records import DEFAULT_MAX_PIXELS, WriteOptions, write_record_set
 from tfretrieval.errors import InputError
 
@@ -101,13 +106,14 @@ flags.DEFINE_list("crop_objects", [], "With objects: splits whose objects become
 flags.DEFINE_boolean("empty_photos", False, "With objects: keep photos without one; the database always does.")
 flags.DEFINE_enum("boxes_of", "displayed", BOXES_OF, "With objects: whether boxes come before the EXIF orientation.")
 flags.DEFINE_integer("first_pixel", 0, "voc: 1 for the VOC challenge's files, whose pixels count from 1.")
+script.define_flags(BeamOptions)
 
 
 def main() -> None:
     """Makes the records and prints what was written."""
     source = SourceOptions(FLAGS.holdout_share, FLAGS.query_share, FLAGS.photos_root, FLAGS.seed, FLAGS.photo_list)
     found, judged = _read(source)
-    noted = script.flag_values(main, without=("output",))
+    noted = script.flag_values(main, without=("output", *BeamOptions.names()))
     options = WriteOptions(
         FLAGS.name or (FLAGS.source if judged else Path(FLAGS.input).resolve().stem),
         FLAGS.shards,
@@ -121,8 +127,7 @@ def main() -> None:
         judged,
         LABEL_PROTOCOLS.get(FLAGS.source, ""),
     )
-    bar = lambda photos: iter(console.progress(photos, "photos to records", total=len(found.entries)))  # noqa: E731
-    made, rejected = write_record_set(found.entries, FLAGS.output, options, progress=bar)
+    made, rejected = _write(found.entries, options)
     script.save_flags(main, FLAGS.output)
     for name, split in made.splits.items():
         shown = "" if judged else f" of {len(set(split.labels.tolist()))} instances"
@@ -134,6 +139,18 @@ def main() -> None:
     if rejected:
         console.say(f"rejected: {len(rejected)} photos, reasons in {FLAGS.output}/rejected.csv")
     console.say(f"wrote {FLAGS.output} (SHA-256 {made.sha256[:12]})")
+
+
+def _write(entries: Sequence[PhotoEntry], options: WriteOptions) -> tuple[RecordSet, list[Rejected]]:
+    """Writes the record set, here or by a runner."""
+    running = script.from_flags(BeamOptions)
+    if running.runner:
+        running.check_installed()
+        from tfretrieval.beam import records
+
+        return records.write_record_set(entries, FLAGS.output, options, running)
+    bar = lambda photos: iter(console.progress(photos, "photos to records", total=len(entries)))  # noqa: E731
+    return write_record_set(entries, FLAGS.output, options, progress=bar)
 
 
 def _read(options: SourceOptions) -> tuple[ObjectPhotos, JudgedPhotos | None]:

@@ -36,8 +36,8 @@ def test_the_library_example_runs(capsys):
             f"docs/{name}.md"
             for name in (
                 *("records", "training", "serving", "evaluation", "descriptors", "describe", "pytorch"),
-                *("objects", "distillation", "results", "benchmarks", "reranking", "operations", "export"),
-                "search_app",
+                *("objects", "distillation", "results", "benchmarks", "reranking", "operations", "export", "index"),
+                *("search_app", "beam", "vector_databases"),
             )
         ),
     ],

@@ -22,6 +22,7 @@ from tensorflow_serving.apis import (
 from export.server.call import Call
 from export.server.errors import StatusError, invalid
 from export.server.grpc_limits import Admission, Pool
+from export.server.grpc_messages import ReadableMessages
 from export.server.health import SERVICE, HealthService
 from export.server.metadata import get_model_metadata, get_model_status
 from export.server.metrics import Metrics, microseconds_since
@@ -61,7 +62,8 @@ class GrpcServer:
         predictions = Pool("grpc", threads, waiting)
         admission = Admission(predictions, self._control, self._note_refused)
         own = {"grpc.so_reuseport": 0}  # with port sharing, two servers would answer in turns on one port
-        self.server = grpc.server(predictions, interceptors=[admission], options=[*{**own, **dict(options)}.items()])
+        interceptors = [admission, ReadableMessages()]
+        self.server = grpc.server(predictions, interceptors=interceptors, options=[*{**own, **dict(options)}.items()])
         self._health = HealthService([PREDICTION_SERVICE, MODEL_SERVICE])
 
     def add_services(self, models: ModelManager) -> None:

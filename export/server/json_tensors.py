@@ -21,6 +21,7 @@ from export.server.tensors import dtype_text, shape_text, to_proto
 Infos = Mapping[str, meta_graph_pb2.TensorInfo]
 
 _JSON_TYPES = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
+_MAX_RANK = 32  # of NumPy's arrays
 # Whole numbers above these have no exact float.
 _EXACT_WHOLE = {tf.float32: 2**24 - 1, tf.float64: 2**53 - 1}
 
@@ -39,7 +40,15 @@ def parse_predict(body: bytes, input_infos: Callable[[str], Infos], request: pre
     Raises:
         StatusError: INVALID_ARGUMENT, with what is wrong and in which row.
     """
-    document = _parse(body)
+    try:
+        return _fill(_parse(body), input_infos, request)
+    except RecursionError as error:
+        raise invalid("JSON Parse error: the document is nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise invalid("JSON Parse error: a string holds half of a surrogate pair") from error
+
+
+def _fill(document: dict, input_infos: Callable[[str], Infos], request: predict_pb2.PredictRequest) -> bool:
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise invalid(
@@ -90,7 +99,7 @@ def _parse(body: bytes) -> dict:
         document = json.loads(body)
     except json.JSONDecodeError as error:
         raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:  # no Unicode text, or a number of thousands of digits
         raise invalid(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {_text(document)} Is not object")
@@ -165,6 +174,8 @@ def _array(value: object, info: meta_graph_pb2.TensorInfo) -> np.ndarray:
     while isinstance(inner, list):
         shape.append(len(inner))
         inner = inner[0] if inner else None
+    if len(shape) > _MAX_RANK:
+        raise invalid(f"Encountered lists in {len(shape)} levels; at most {_MAX_RANK} are read")
     flat: list[object] = []
     _flatten(value, 0, shape, dtype, flat)
     array = np.empty(len(flat), object if dtype == tf.string else dtype.as_numpy_dtype)

@@ -17,9 +17,11 @@ from export.server.call import Call
 from export.server.errors import StatusError, invalid
 from export.server.metrics import microseconds_since
 from export.server.servable import Servable
-from export.server.tensors import dtype_text, shape_text, to_proto
+from export.server.tensors import dtype_text, from_proto, shape_text, to_proto
 
 DEFAULT_SIGNATURE = "serving_default"
+# A tensor stands for no more than the largest message that is read.
+MAX_TENSOR_BYTES = 256 * 2**20
 
 _METHODS = ("tensorflow/serving/predict", "tensorflow/serving/classify", "tensorflow/serving/regress")
 
@@ -124,8 +126,8 @@ def _read_inputs(
                 f"Expects arg[{argument}] to be {dtype_text(info.dtype)} but {dtype_text(proto.dtype)} is provided"
             )
         try:
-            arrays[alias] = np.asarray(tf.make_ndarray(proto))
-        except (ValueError, TypeError) as error:
+            arrays[alias] = from_proto(proto, MAX_TENSOR_BYTES)
+        except ValueError as error:
             raise invalid(f"tensor parsing error: {alias}") from error
         if not tf.TensorShape(info.tensor_shape).is_compatible_with(arrays[alias].shape):
             found = shape_text(arrays[alias].shape)

@@ -176,6 +176,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         self.close_connection = True
+        # The base class takes what it cannot read for HTTP 0.9, whose answers have no status.
+        self.request_version = self.protocol_version
         self._write(code, _error_text(message or self.responses.get(code, ("Error",))[0]))
 
     def log_message(self, format: str, *args: object) -> None:
@@ -243,8 +245,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return self._received(self._body_length())
 
     def _announced(self) -> int:
-        length = self.headers.get("Content-Length") or "0"
-        return int(length) if length.isascii() and length.isdecimal() and len(length) < 20 else -1
+        lengths = set(self.headers.get_all("Content-Length", ["0"]))
+        length = lengths.pop() or "0"
+        # Two lengths would let two readers of one connection see different requests in it.
+        return int(length) if not lengths and length.isascii() and length.isdecimal() and len(length) < 20 else -1
 
     def _body_length(self) -> int:
         """Returns the length of the body; the connection cannot be used further after an error."""

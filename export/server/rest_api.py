@@ -20,6 +20,8 @@ _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<
 _POST = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE)
 _GET = re.compile(rf"(?:{_MODEL}|/v1/models)(?P<metadata>/metadata)?", re.IGNORECASE)
 
+_MOST_DIGITS = 19  # of a 64-bit number; Python refuses to read thousands of them
+
 
 class RestApi:
     """What each REST path answers.
@@ -44,7 +46,7 @@ class RestApi:
 
     def runs_a_model(self, method: str, path: str) -> bool:
         """Says whether a request is a prediction, which may have to wait for its turn."""
-        return method == "POST" and _POST.fullmatch(urlsplit(path).path) is not None
+        return method == "POST" and _POST.fullmatch(_without_query(path)) is not None
 
     def answer(self, method: str, path: str, body: bytes, call: Call) -> tuple[str, str]:
         """Returns the content type and the text that answer a request.
@@ -58,14 +60,14 @@ class RestApi:
         Raises:
             StatusError: the request is wrong or failed.
         """
-        path = urlsplit(path).path
+        path = _without_query(path)
         if method == "GET" and path == self._metrics_path:
             return "text/plain; version=0.0.4", self._metrics.page()
         return "application/json", self._answer(method, path, body, call)
 
     def note(self, path: str, status: str, start: float) -> None:
         """Counts a prediction that was answered with a status, or refused; `start` is a `time.perf_counter()`."""
-        found = _POST.fullmatch(urlsplit(path).path)
+        found = _POST.fullmatch(_without_query(path))
         name = unquote(found["name"])
         # Names of models that there are not are the clients' own words, and would fill the page.
         name = name if name in self._models.versions else ""
@@ -116,12 +118,21 @@ class RestApi:
         return json_format.MessageToJson(response, indent=1, always_print_fields_with_no_presence=True)
 
 
+def _without_query(target: str) -> str:
+    """Returns the path of a request line's target; what is no URL comes back as it is, and is none of this API's."""
+    try:
+        return urlsplit(target).path
+    except ValueError:
+        return target
+
+
 def _model_spec(found: re.Match) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=unquote(found["name"]))
     if found["version"]:
-        if int(found["version"]) >= 2**63:
+        digits = found["version"].lstrip("0") or "0"
+        if len(digits) > _MOST_DIGITS or int(digits) >= 2**63:
             raise invalid(f"Failed to convert version: {found['version']} to numeric.")
-        spec.version.value = int(found["version"])
+        spec.version.value = int(digits)
     elif found["label"]:
         spec.version_label = unquote(found["label"])
     return spec

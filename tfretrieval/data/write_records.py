@@ -1,28 +1,33 @@
 """Writing of record sets: photos in, shards out, atomically and with equal bytes for equal input."""
 
-import collections
 import csv
 import dataclasses
 import hashlib
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import tensorflow as tf
-
 from tfretrieval import files, provenance
-from tfretrieval.data import record_set, records
+from tfretrieval.data import record_set
 from tfretrieval.data.judgement_index import JUDGEMENT_INDEX, write_judgements
-from tfretrieval.data.judgements import JudgedPhotos, QueryJudgement
+from tfretrieval.data.judgements import JudgedPhotos
 from tfretrieval.data.object_index import OBJECT_INDEX, SplitObjects, write_objects
 from tfretrieval.data.objects import NO_OBJECT, ObjectFault
-from tfretrieval.data.prepared import Prepared, prepare_entry
-from tfretrieval.data.sources import SPLITS, PhotoEntry
+from tfretrieval.data.record_shards import (
+    PHOTOS_PER_SHARD,
+    JudgedQuery,
+    Rejected,
+    RejectedObject,
+    WrittenShard,
+    instance_labels,
+    plan_shards,
+    prepare,
+    write_shard,
+)
+from tfretrieval.data.sources import PhotoEntry
 from tfretrieval.errors import InputError
 
 DEFAULT_MAX_PIXELS = 100_000_000
-PHOTOS_PER_SHARD = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,34 +61,6 @@ class WriteOptions:
     protocol: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Rejected:
-    """A photo that was left out, and why."""
-
-    photo_id: str
-    split: str
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class RejectedObject:
-    """An object that was left out, and why; of no photo and no split where its file names no photo that is there.
-
-    Attributes:
-        file: the annotation file.
-        photo_id: the photo.
-        split: the split.
-        number: the object's place in the photo's annotation, from 0.
-        reason: why.
-    """
-
-    file: str
-    photo_id: str
-    split: str
-    number: int
-    reason: str
-
-
 def write_record_set(
     entries: Sequence[PhotoEntry], output: str | Path, options: WriteOptions, progress=iter
 ) -> tuple[record_set.RecordSet, list[Rejected]]:
@@ -104,6 +81,24 @@ def write_record_set(
         InputError: more photos than `max_rejected` had to be rejected, a split lost all of its photos, a judged query
             or database photo is at fault, an option is out of range, or the output holds something else.
     """
+    check_options(options)
+    labels = instance_labels(entries, options.classes)
+    plans = plan_shards(entries, labels, options.shards, options.judged)
+    with files.atomic_directory(output, marker=record_set.DESCRIPTION) as partial:
+        prepared = progress(prepare(plans, options.max_pixels))
+        written = [write_shard(plan, prepared, partial / plan.file) for plan in plans]
+        for _ in prepared:  # lets a progress bar reach its end
+            pass
+        rejected = describe_shards(partial, entries, labels, written, options)
+    return record_set.RecordSet.load(output), rejected
+
+
+def check_options(options: WriteOptions) -> None:
+    """Checks options.
+
+    Raises:
+        InputError: one is out of range.
+    """
     if options.shards < 0:
         raise InputError(
             f"--shards is {options.shards}; 1 or more, or 0 for one per {PHOTOS_PER_SHARD} photos, is wanted."
@@ -112,150 +107,72 @@ def write_record_set(
         raise InputError(f"--max_rejected is {options.max_rejected}; a share from 0 to 1 is wanted.")
     if options.max_pixels < 1:
         raise InputError(f"--max_pixels is {options.max_pixels}; 1 or more is wanted.")
-    with files.atomic_directory(output, marker=record_set.DESCRIPTION) as partial:
-        rejected = _write_splits(entries, partial, options, progress)
-    return record_set.RecordSet.load(output), rejected
 
 
-@dataclasses.dataclass
-class _LeftOut:
-    """What a run leaves out, gathered while it writes."""
+def describe_shards(
+    directory: Path,
+    entries: Sequence[PhotoEntry],
+    labels: Sequence[str],
+    written: Sequence[WrittenShard],
+    options: WriteOptions,
+) -> list[Rejected]:
+    """Writes the files beside the shards that make a directory a record set.
 
-    photos: list[Rejected] = dataclasses.field(default_factory=list)
-    objects: list[RejectedObject] = dataclasses.field(default_factory=list)
-    clipped: int = 0
+    Args:
+        directory: the directory that holds the shards, or will hold them.
+        entries: the photos of the source.
+        labels: see `instance_labels`.
+        written: all shards, in the order of their plans.
+        options: how the set is written.
 
-    def add(self, entry: PhotoEntry, prepared: Prepared) -> None:
-        if prepared.fault:
-            self.photos.append(Rejected(entry.photo_id, entry.split, prepared.fault))
-        file = str(entry.objects.annotation.file) if entry.objects else ""
-        self.objects += [
-            RejectedObject(file, entry.photo_id, entry.split, fault.number, fault.reason) for fault in prepared.faults
-        ]
-        self.clipped += prepared.clipped
+    Returns:
+        The photos that were rejected.
 
-
-def _write_splits(entries: Sequence[PhotoEntry], directory: Path, options: WriteOptions, progress) -> list[Rejected]:
-    labels = list(options.classes) or sorted({entry.instance for entry in entries})
-    label_of = {instance: label for label, instance in enumerate([*labels, NO_OBJECT])}
-    by_split = {split: [entry for entry in entries if entry.split == split] for split in SPLITS}
-    by_split = {split: group for split, group in by_split.items() if group}
-    ordered = [entry for group in by_split.values() for entry in group]
-    stream = progress(_prepared(_with_judgements(ordered, options.judged), options.max_pixels, label_of))
-    orphans = [RejectedObject(str(file), "", "", fault.number, fault.reason) for file, fault in options.orphans]
-    left_out = _LeftOut([], orphans)
-    splits, index, objects, queries = {}, [], {}, []
-    for split, group in by_split.items():
-        count = options.shards or -(-len(group) // PHOTOS_PER_SHARD)
-        writer = _SplitWriter(directory, split, len(group), min(count, len(group)))
-        for entry in group:
-            prepared = next(stream)
-            left_out.add(entry, prepared)
-            if options.judged and prepared.fault:
-                _check_needed(entry, prepared.fault)
-            for record, numbers in zip(prepared.records, prepared.numbers, strict=True):
-                writer.write(record, numbers)
-            writer.next_entry()
-        splits[split] = writer.finish()
-        index += writer.index
-        queries += writer.queries
-        objects[split] = SplitObjects.of_photos(writer.objects)
-    for _ in stream:  # lets a progress bar reach its end
-        pass
+    Raises:
+        InputError: too many photos or objects were rejected, or all photos of a split.
+    """
+    left_out = _LeftOut.of(written, options)
+    splits, objects = {}, {}
+    for split in dict.fromkeys(shard.split for shard in written):
+        own = [shard for shard in written if shard.split == split]
+        splits[split] = {
+            "photos": sum(shard.shard.photos for shard in own),
+            "instances": len({row[5] for shard in own for row in shard.index}),
+            "shards": [dataclasses.asdict(shard.shard) for shard in own],
+        }
+        objects[split] = [photo for shard in own for photo in shard.objects]
     _check_rejected(left_out, entries, splits, options)
-    if any(row[5] == len(labels) for row in index):
+    labels = list(labels)
+    if any(row[5] == len(labels) for shard in written for row in shard.index):
         labels.append(NO_OBJECT)
     of_kind = {}
     if options.classes:
         of_kind = _describe_objects(directory, entries, splits, objects, left_out, options)
     if options.judged:
-        of_kind = _describe_judgements(directory, queries, options.judged)
+        of_kind = _describe_judgements(
+            directory, [query for shard in written for query in shard.queries], options.judged
+        )
+    index = itertools.chain.from_iterable(shard.index for shard in written)
     _write_descriptions(directory, splits, index, labels, left_out.photos, options, of_kind)
     return left_out.photos
 
 
-def _check_needed(entry: PhotoEntry, fault: str) -> None:
-    """Refuses to leave out a photo of a judged set that later ones' rows depend on."""
-    if entry.split in ("queries", "database"):
-        raise InputError(
-            f"the photo {entry.path} of the split {entry.split!r} cannot be used: {fault}; the ground truth counts the "
-            "rows of all photos, so that every one is wanted."
+@dataclasses.dataclass(frozen=True)
+class _LeftOut:
+    """What is left out of all shards together."""
+
+    photos: list[Rejected]
+    objects: list[RejectedObject]
+    clipped: int
+
+    @classmethod
+    def of(cls, written: Sequence[WrittenShard], options: WriteOptions) -> "_LeftOut":
+        orphans = [RejectedObject(str(file), "", "", fault.number, fault.reason) for file, fault in options.orphans]
+        return cls(
+            [photo for shard in written for photo in shard.rejected],
+            [*orphans, *(item for shard in written for item in shard.rejected_objects)],
+            sum(shard.clipped for shard in written),
         )
-
-
-def _with_judgements(
-    entries: list[PhotoEntry], judged: JudgedPhotos | None
-) -> Iterator[tuple[PhotoEntry, QueryJudgement | None]]:
-    """Puts the judgements beside the queries, whose order they have."""
-    judgements = iter(judged.judgements if judged else ())
-    for entry in entries:
-        yield entry, next(judgements) if judged and entry.split == "queries" else None
-
-
-def _prepared(
-    entries: Iterable[tuple[PhotoEntry, QueryJudgement | None]], max_pixels: int, label_of: Mapping[str, int]
-) -> Iterator[Prepared]:
-    """Prepares photos on all cores, in order, with a bounded number in flight."""
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:  # Pillow's decoders release Python's lock
-        pending = collections.deque()
-        for entry, judgement in entries:
-            pending.append(pool.submit(prepare_entry, entry, max_pixels, label_of, judgement))
-            if len(pending) > 4 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-
-class _SplitWriter:
-    """Writes one split's shards one after the other, and notes where each record lies."""
-
-    def __init__(self, directory: Path, split: str, photos: int, shards: int):
-        self._directory, self._split = directory, split
-        # Shard boundaries depend on the photos offered, not on those accepted, so one bad file moves no other.
-        self._ends = [photos * (shard + 1) // shards for shard in range(shards)]
-        self._names = [f"{split}-{shard:05d}-of-{shards:05d}.tfrecord" for shard in range(shards)]
-        self._counts = [0] * shards
-        self._seen, self._shard, self._offset = 0, 0, 0
-        self._writer = tf.io.TFRecordWriter(str(directory / self._names[0]))
-        self.index: list[tuple] = []
-        self.objects: list[list[tuple]] = []
-        self.queries: list[records.Record] = []  # the judged ones, without their photos' bytes
-
-    def write(self, record: records.Record, numbers: tuple[int, ...]) -> None:
-        data = records.serialize_record(record)
-        self._writer.write(data)
-        self._counts[self._shard] += 1
-        start = self._offset + records.HEADER_BYTES
-        self._offset = start + len(data) + records.FOOTER_BYTES
-        name, photo = self._names[self._shard], record.photo
-        self.index.append(
-            (self._split, name, start, len(data), record.photo_id, record.label, photo.height, photo.width)
-        )
-        numbered = zip(record.objects, numbers, strict=True)
-        self.objects.append([(*item.box, item.label, number, item.flags) for item, number in numbered])
-        if record.judgement:
-            self.queries.append(dataclasses.replace(record, photo=dataclasses.replace(photo, encoded=b"")))
-
-    def next_entry(self) -> None:
-        self._seen += 1
-        if self._seen == self._ends[self._shard] and self._shard + 1 < len(self._ends):
-            self._writer.close()
-            self._shard, self._offset = self._shard + 1, 0
-            self._writer = tf.io.TFRecordWriter(str(self._directory / self._names[self._shard]))
-
-    def finish(self) -> dict:
-        self._writer.close()
-        shards = [
-            record_set.Shard(name, files.sha256(self._directory / name), (self._directory / name).stat().st_size, count)
-            for name, count in zip(self._names, self._counts, strict=True)
-        ]
-        instances = len({row[5] for row in self.index})
-        return {
-            "photos": len(self.index),
-            "instances": instances,
-            "shards": [dataclasses.asdict(shard) for shard in shards],
-        }
 
 
 def _check_rejected(left_out: _LeftOut, entries: Sequence[PhotoEntry], splits: dict, options: WriteOptions) -> None:
@@ -285,15 +202,16 @@ def _describe_objects(
     directory: Path,
     entries: Sequence[PhotoEntry],
     splits: dict,
-    objects: dict[str, SplitObjects],
+    objects: dict[str, list],
     left_out: _LeftOut,
     options: WriteOptions,
 ) -> dict:
     """Writes the objects' index and the list of rejected ones; returns what `dataset.json` says of them."""
+    gathered = {split: SplitObjects.of_photos(photos) for split, photos in objects.items()}
     for split, value in splits.items():
-        value |= {"objects": len(objects[split].classes), "left_out": options.left_out.get(split, 0)}
+        value |= {"objects": len(gathered[split].classes), "left_out": options.left_out.get(split, 0)}
     path = directory / OBJECT_INDEX
-    write_objects(path, objects)
+    write_objects(path, gathered)
     rows = map(dataclasses.astuple, left_out.objects)
     _write_csv(directory / "rejected_objects.csv", ("file", "photo", "split", "object", "reason"), rows)
     return {
@@ -303,22 +221,22 @@ def _describe_objects(
     }
 
 
-def _describe_judgements(directory: Path, queries: list[records.Record], judged: JudgedPhotos) -> dict:
+def _describe_judgements(directory: Path, queries: list[JudgedQuery], judged: JudgedPhotos) -> dict:
     """Writes the judgements' index; returns what `dataset.json` says of them."""
     path = directory / JUDGEMENT_INDEX
-    write_judgements(path, [record.judgement for record in queries])
+    write_judgements(path, [query.judgement for query in queries])
     told = {"protocol": judged.protocol, "ground_truth_sha256": judged.sha256, "distractors": judged.distractors}
     return {record_set.JUDGED: {"index": _listed(path), **told, "notes": [*judged.notes, *_notes_of_boxes(queries)]}}
 
 
-def _notes_of_boxes(queries: list[records.Record]) -> list[str]:
+def _notes_of_boxes(queries: list[JudgedQuery]) -> list[str]:
     """Returns a sentence where boxes reach beyond their photos, by half a pixel or more."""
 
-    def beyond(record: records.Record) -> bool:
-        x1, y1, x2, y2 = record.judgement.box or (0, 0, 0, 0)
-        return min(x1, y1) <= -0.5 or x2 >= record.photo.width + 0.5 or y2 >= record.photo.height + 0.5
+    def beyond(query: JudgedQuery) -> bool:
+        x1, y1, x2, y2 = query.judgement.box or (0, 0, 0, 0)
+        return min(x1, y1) <= -0.5 or x2 >= query.width + 0.5 or y2 >= query.height + 0.5
 
-    found = [record.photo_id for record in queries if beyond(record)]
+    found = [query.photo_id for query in queries if beyond(query)]
     return [f"{len(found)} queries have boxes that reach beyond their photos, first {found[0]!r}."] if found else []
 
 

@@ -9,11 +9,11 @@ from tfretrieval.search.exact import Progress, TopK, check_descriptors, search_t
 from tfretrieval.search.ranking import Ranking
 
 # A product of two blocks of so many rows takes 64 MB, and is large enough for a matrix product's full speed.
-_ROWS_AT_A_TIME = 4096
+ROWS_AT_A_TIME = 4096
 
 
 def neighbours(
-    database: np.ndarray, k: int, progress: Progress | None = None, rows_at_a_time: int = _ROWS_AT_A_TIME
+    database: np.ndarray, k: int, progress: Progress | None = None, rows_at_a_time: int = ROWS_AT_A_TIME
 ) -> Ranking:
     """Finds the k rows of a database that are most similar to each of its rows, the row itself left out, exactly.
 
@@ -36,7 +36,7 @@ def neighbours(
     Raises:
         InputError: not float32 [N, D], fewer than two rows, k below 1, or a similarity is not a number.
     """
-    k = _check(database, k)
+    k = checked_k(database, k)
     starts = range(0, len(database), rows_at_a_time)
     best = [TopK(len(database[first : first + rows_at_a_time]), k) for first in starts]
     pairs = [(a, b) for a in range(len(starts)) for b in range(a, len(starts))]
@@ -81,12 +81,16 @@ def neighbours_of(rows: np.ndarray, database: np.ndarray, k: int, progress: Prog
     Raises:
         InputError: see `neighbours`.
     """
-    k = _check(database, k)
+    k = checked_k(database, k)
     return search_top(np.asarray(database[rows]), database, k, progress, junk=np.asarray(rows)[:, None])
 
 
-def _check(database: np.ndarray, k: int) -> int:
-    """Returns how many neighbours there are to be found."""
+def checked_k(database: np.ndarray, k: int) -> int:
+    """Returns how many neighbours there are to be found of each row.
+
+    Raises:
+        InputError: see `neighbours`.
+    """
     check_descriptors(database[:0], database)
     if k < 1 or len(database) < 2:
         raise InputError(

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfretrieval.data import records, write_records
+from tfretrieval.data import record_shards, records
 from tfretrieval.data.record_set import RecordSet
 from tfretrieval.data.sources import PhotoEntry
 from tfretrieval.data.write_records import Rejected, WriteOptions, write_record_set
@@ -88,8 +88,8 @@ def test_shards_share_the_photos_evenly(entries, tmp_path, shards, counts):
 
 
 def test_a_shard_is_made_for_every_so_many_photos(entries, tmp_path, monkeypatch):
-    assert write_records.PHOTOS_PER_SHARD == 1024
-    monkeypatch.setattr(write_records, "PHOTOS_PER_SHARD", 4)
+    assert record_shards.PHOTOS_PER_SHARD == 1024
+    monkeypatch.setattr(record_shards, "PHOTOS_PER_SHARD", 4)
     made, _ = write_record_set(entries, tmp_path / "set", WriteOptions("small"))
     assert {name: len(split.shards) for name, split in made.splits.items()} == {
         "train": 2,
