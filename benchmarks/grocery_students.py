@@ -26,6 +26,7 @@ from absl import flags
 
 from benchmarks import grocery, timing
 from benchmarks.table import Described, Table, file_name
+from export.precision import FrozenNetwork
 from pipelines import script
 from tfretrieval import console, files, whitening
 from tfretrieval.data.augmentation import Augmentation
@@ -142,15 +143,14 @@ def fill(table: Table, records: RecordSet, photos: RecordSet) -> None:
 
 
 def timed(output: Path) -> float:
-    """Times both networks in turn on the same photos; returns the student's speed over the teacher's."""
+    """Times both networks, frozen as extraction and servers run them; returns the student's over the teacher's."""
     runs = {TAUGHT: output / "runs" / f"{file_name(TAUGHT)}-{FLAGS.seeds[0]}", TEACHER: Path(FLAGS.teacher)}
     pixels = np.random.default_rng(0).integers(0, 256, (TIMED_PHOTOS, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     photos = tf.constant(pixels)
 
     def side(path: Path) -> Callable:
-        model = RunDirectory.load(path).load_model()
-        graph = tf.function(lambda some: model(some, training=False))
-        return lambda: graph(photos).numpy()
+        network = FrozenNetwork(RunDirectory.load(path).load_model())
+        return lambda: network(photos).numpy()
 
     seconds = timing.in_turn({name: side(path) for name, path in runs.items()}, FLAGS.rounds)
     return timing.report("speed", seconds, TIMED_PHOTOS, script.flag_values(main), output)["ratio"][TAUGHT]
