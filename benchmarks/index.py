@@ -4,7 +4,9 @@ The descriptors are drawn in clusters: unit vectors of an instance share a centr
 their dimensions have falling spreads, as descriptors after PCA have. The file is kept for further runs. Sides answer
 batches of queries in turn, on all threads; recall is against the exact search of this toolkit.
 
-Example: python -m benchmarks.index --photos=1000000 --dimension=512
+Examples:
+  python -m benchmarks.index --photos=1000000 --dimension=512
+  python -m benchmarks.index --factory="IVF4096,PQ64,Refine(SQ8)" --parameters=nprobe=64,k_factor_rf=4
 """
 
 import os
@@ -32,6 +34,8 @@ from tfretrieval.search.index_tuning import KnownNeighbours, measure, tune
 FLAGS = flags.FLAGS
 
 script.define_flags(IndexOptions)
+FLAGS.set_default("factory", "IVF4096,PQ128x4fs,Refine(SQ8)")
+FLAGS.set_default("train_photos", 131_072)
 flags.DEFINE_integer("photos", 1_000_000, "Photos in the database.", lower_bound=1000)
 flags.DEFINE_integer("dimension", 512, "Dimension of the descriptors.", lower_bound=8)
 flags.DEFINE_integer(

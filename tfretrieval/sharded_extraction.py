@@ -36,8 +36,9 @@ class Speed:
         """Returns what the time went into, by shares of it: the network, waiting for decoded photos, and writing."""
         if self.network is None or not self.seconds:
             return {}
-        network, writing = min(1.0, self.network / self.seconds), self.writing / self.seconds
-        return {"network": network, "decode": max(0.0, 1 - network - writing), "write": writing}
+        writing = min(1.0, self.writing / self.seconds)
+        network = min(1 - writing, self.network / self.seconds)  # devices may compute while a shard is written
+        return {"network": network, "decode": 1 - writing - network, "write": writing}
 
     def as_json(self) -> dict:
         """Returns the figures for a file."""
