@@ -37,7 +37,7 @@ def test_the_library_example_runs(capsys):
             for name in (
                 *("records", "training", "serving", "evaluation", "descriptors", "describe", "pytorch"),
                 *("objects", "distillation", "results", "benchmarks", "reranking", "operations", "export", "index"),
-                *("search_app", "beam", "vector_databases", "speed"),
+                *("search_app", "beam", "vector_databases", "speed", "scale"),
             )
         ),
     ],
