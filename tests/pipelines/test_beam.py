@@ -43,19 +43,21 @@ def children(pid):
 
 
 @pytest.fixture
-def start():
-    """Starts modules as programs; what still runs in the end is killed."""
+def start(tmp_path):
+    """Starts modules as programs, which tell what they do in a file; what still runs in the end is killed."""
     processes = []
 
     def run(module, *given):
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, given)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=REPOSITORY,
-            env={name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"},
-        )
+        told = tmp_path / f"told{len(processes)}"
+        with told.open("wb") as output:  # a pipe would fill while nobody reads it
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *map(str, given)],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=REPOSITORY,
+                env={name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"},
+            )
+        process.told = told
         processes.append(process)
         return process
 
@@ -64,11 +66,12 @@ def start():
         if process.poll() is None:
             for pid in (*children(process.pid), process.pid):
                 os.kill(pid, signal.SIGKILL)
-            process.communicate()
+            process.wait()
 
 
 def finished(process):
-    told, _ = process.communicate(timeout=500)
+    process.wait(timeout=500)
+    told = process.told.read_text()
     assert process.returncode == 0, told
     return told
 
@@ -85,19 +88,19 @@ def wait_for(what, seconds=400):
     return found
 
 
-def ended(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except OSError:
-        return True
-
-
 def opened_by_a_reader(pipe):
     """The pipe's other end, once somebody reads; they then wait for what is written there."""
     try:
         return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
     except OSError:
         return None
+
+
+def has_reader(pipe):
+    end = opened_by_a_reader(pipe)
+    if end is not None:
+        os.close(end)
+    return end is not None
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for worker processes in /proc")
@@ -112,14 +115,14 @@ def test_workers_killed_in_the_middle_of_a_shard_lose_nothing(start, photo_folde
     given = ("--source=csv", f"--input={table}", "--name=x", "--shards=4", f"--output={tmp_path / 'made'}")
     running = start("pipelines.make_records", *given, *beam)
     held = wait_for(lambda: running.poll() is not None or opened_by_a_reader(pipe))
-    assert running.poll() is None, running.communicate()[0]
+    assert running.poll() is None, running.told.read_text()
     before = len([*(tmp_path / ".made.beam" / "done").glob("*.json")])
     killed = children(running.pid)
     assert before < 4 and len(killed) >= 2
     for worker in killed:
         os.kill(worker, signal.SIGKILL)
-    wait_for(lambda: all(map(ended, killed)))  # else the next writer would find the old reader
     os.close(held)
+    wait_for(lambda: not has_reader(pipe))  # a killed process keeps its files for a moment
     with pipe.open("wb") as file:  # waits for the next worker
         file.write((photo_folder / photos[0]).read_bytes())
     assert re.search(r"Worker subprocess exited .*; going on with [1-4] of 4 shards", finished(running))

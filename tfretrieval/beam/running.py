@@ -90,24 +90,32 @@ def _noticed_deaths() -> Iterator[None]:
         yield
         return
 
+    told: list[str] = []
+    turn, watching, earlier = threading.Lock(), [True], set(threading.enumerate())
+
     def died(number: int, frame: object) -> None:
-        raise WorkerDiedError(told[-1] if told else "a worker process ended")
+        if watching:
+            raise WorkerDiedError(told[0])
 
     def notice(error: threading.ExceptHookArgs) -> None:
-        if error.thread is not None and error.thread.name == _MINDING and not told:
-            told.append(str(error.exc_value))
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        # Threads of a pipeline that ended before this one may be late to say so.
+        if error.thread is not None and error.thread.name == _MINDING:
+            with turn:
+                if watching and not told and error.thread not in earlier:
+                    told.append(str(error.exc_value))
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
         elif error.exc_type is not grpc.RpcError:  # what follows of the death
             hook(error)
 
-    told: list[str] = []
     hook, handler = threading.excepthook, signal.signal(signal.SIGUSR1, died)
     threading.excepthook = notice
     try:
         yield
     finally:
-        signal.signal(signal.SIGUSR1, handler)
-        threading.excepthook = hook
+        watching.clear()
+        with turn:  # no signal is on its way when the old handler, which may end the process, is back
+            signal.signal(signal.SIGUSR1, handler)
+            threading.excepthook = hook
 
 
 def _runner(name: str, options: PipelineOptions) -> object:
