@@ -29,7 +29,7 @@ from tfretrieval.training.config import TrainingConfig  # noqa: E402
 from tfretrieval.training.run_directory import RunDirectory  # noqa: E402
 from tfretrieval.training.train import train  # noqa: E402
 
-pytest_plugins = ["chromium_driver"]  # of tests/shared
+pytest_plugins = ["chromium_driver", "script_modules"]  # of tests/shared
 
 INSTANCES = ("abbey", "bridge", "castle", "dome", "old town/gate", "old town/tower")
 SIZES = ((48, 64), (64, 48), (56, 56), (40, 64), (48, 64))

@@ -18,6 +18,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import get_model_status_pb2, prediction_service_pb2_grpc
 
@@ -309,11 +310,8 @@ def test_the_script_drains_when_it_is_terminated(endpoint, pair_base, request_of
     assert f"--port={taken}" in errors
 
 
-def test_the_scripts_flags_are_the_servers():
-    from absl import flags
-
-    import export.serve  # noqa: F401 - defines its flags
-
+def test_the_scripts_flags_are_the_servers(load_script):
+    load_script("export.serve")
     real = {
         "model_config_file", "model_config_file_poll_wait_seconds", "file_system_poll_wait_seconds", "enable_batching",
         "batching_parameters_file", "ssl_config_file", "monitoring_config_file", "enable_model_warmup",

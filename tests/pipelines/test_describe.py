@@ -6,7 +6,6 @@ import cv2
 import pytest
 from absl import flags
 
-from pipelines import describe
 from tfretrieval import files
 from tfretrieval.errors import InputError
 from tfretrieval.models.descriptor import DescriptorConfig, build_descriptor
@@ -24,17 +23,20 @@ def run(tmp_path_factory):
     return path
 
 
-def describing(capsys, *arguments):
+@pytest.fixture
+def describing(load_script, capsys):
     """Runs the script's main in this process and returns what it printed."""
-    values = flags.FLAGS
+    describe, values = load_script("pipelines.describe"), flags.FLAGS
     saved = {name: values[name].value for name in ("checkpoint", "which", "size", "image", "other", "output")}
-    try:
+
+    def printed(*arguments):
         values(["describe", *arguments])
         describe.main()
-    finally:
-        for name, value in saved.items():
-            values[name].value = value
-    return capsys.readouterr().out
+        return capsys.readouterr().out
+
+    yield printed
+    for name, value in saved.items():
+        values[name].value = value
 
 
 def test_a_command_prints_the_table_and_draws_two_photos(run, photo_folder, tmp_path):
@@ -51,15 +53,15 @@ def test_a_command_prints_the_table_and_draws_two_photos(run, photo_folder, tmp_
     assert cv2.imread(str(tmp_path / "look.png")).shape[0] > 600
 
 
-def test_without_a_size_the_runs_own_is_taken_and_nothing_is_drawn(run, tmp_path, capsys):
-    told = describing(capsys, f"--checkpoint={run}")
+def test_without_a_size_the_runs_own_is_taken_and_nothing_is_drawn(run, describing):
+    told = describing(f"--checkpoint={run}")
     assert "a photo of 64x64 pixels" in told
     assert "wrote" not in told
 
 
-def test_one_photo_is_compared_with_itself(run, photo_folder, tmp_path, capsys):
+def test_one_photo_is_compared_with_itself(run, describing, photo_folder, tmp_path):
     image = photo_folder / "dome" / "photo_2.jpg"
-    describing(capsys, f"--checkpoint={run}", f"--image={image}", f"--output={tmp_path}/one.png")
+    describing(f"--checkpoint={run}", f"--image={image}", f"--output={tmp_path}/one.png")
     assert cv2.imread(str(tmp_path / "one.png")) is not None
 
 
@@ -78,8 +80,8 @@ def test_one_photo_is_compared_with_itself(run, photo_folder, tmp_path, capsys):
         (["--image=absent.jpg", "--output=look.png"], "absent.jpg cannot be read as a photo"),
     ],
 )
-def test_bad_input_ends_in_one_sentence(run, capsys, tmp_path, monkeypatch, arguments, sentence):
+def test_bad_input_ends_in_one_sentence(run, describing, tmp_path, monkeypatch, arguments, sentence):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=sentence):
-        describing(capsys, f"--checkpoint={run}", *arguments)
+        describing(f"--checkpoint={run}", *arguments)
     assert not list(tmp_path.iterdir())

@@ -5,7 +5,6 @@ from absl.testing import flagsaver
 
 pytest.importorskip("pyarrow")
 
-from pipelines import export_vectors
 from tfretrieval.descriptors import Descriptors
 from tfretrieval.errors import InputError
 from tfretrieval.parquet_vectors import read_parquet
@@ -19,15 +18,21 @@ def described(record_set, tmp_path):
     return tmp_path / "db"
 
 
-def export(**values):
+@pytest.fixture(scope="module")
+def export_vectors(load_script):
+    return load_script("pipelines.export_vectors")
+
+
+def export(export_vectors, **values):
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     with flagsaver.flagsaver(**values):
         export_vectors.main()
 
 
-def test_the_file_has_what_the_records_say_of_each_photo(described, record_set, tmp_path, capsys):
+def test_the_file_has_what_the_records_say_of_each_photo(export_vectors, described, record_set, tmp_path, capsys):
     export(
+        export_vectors,
         descriptors=str(described),
         records=str(record_set.directory),
         split="database",
@@ -47,9 +52,10 @@ def test_the_file_has_what_the_records_say_of_each_photo(described, record_set, 
     assert "12 descriptors of 5 dimensions, columns id, descriptor, instance, height, width" in capsys.readouterr().out
 
 
-def test_other_records_are_refused(described, record_set, tmp_path):
+def test_other_records_are_refused(export_vectors, described, record_set, tmp_path):
     with pytest.raises(InputError, match="lacks 12 of 12 photos in 'queries'"):
         export(
+            export_vectors,
             descriptors=str(described),
             records=str(record_set.directory),
             split="queries",

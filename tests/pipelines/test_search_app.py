@@ -13,7 +13,6 @@ import pytest
 from absl import flags
 
 from export.search_page import PhotoIndex
-from pipelines import search_app
 from tfretrieval.descriptors import Descriptors
 from tfretrieval.errors import InputError
 
@@ -25,20 +24,24 @@ def index_of(ids, **meta):
     return Descriptors(vectors, tuple(ids), meta)
 
 
-def photos(index, *arguments):
-    """Returns what the script shows of an index's photos, by flags."""
-    values = flags.FLAGS
-    names = ("records", "split", "photos", "server", "index")
-    saved = {name: values[name].value for name in names}
-    try:
-        values(["search_app", "--server=localhost:1", "--index=given", *arguments])
-        return search_app.indexed_photos(PhotoIndex(index, "given"))
-    finally:
-        for name, value in saved.items():
-            values[name].value = value
+@pytest.fixture
+def photos(load_script):
+    """What the script shows of an index's photos, by flags."""
+    search_app, values = load_script("pipelines.search_app"), flags.FLAGS
+    saved = {name: values[name].value for name in ("records", "split", "photos", "server", "index")}
+
+    def shown(index, *arguments):
+        try:
+            values(["search_app", "--server=localhost:1", "--index=given", *arguments])
+            return search_app.indexed_photos(PhotoIndex(index, "given"))
+        finally:
+            for name, value in saved.items():
+                values[name].value = value
+
+    return shown
 
 
-def test_photos_come_from_the_records_that_were_described(record_set):
+def test_photos_come_from_the_records_that_were_described(photos, record_set):
     ids = record_set.split("database").ids
     found = photos(index_of(ids, flags={"records": str(record_set.directory)}, split="database"))
     assert found.read(3) and found.label(3) == ids[3].rsplit("/", 1)[0]
@@ -46,12 +49,12 @@ def test_photos_come_from_the_records_that_were_described(record_set):
     assert photos(elsewhere, f"--records={record_set.directory}", "--split=database").read(3) == found.read(3)
 
 
-def test_photos_come_from_a_folder(photo_folder):
+def test_photos_come_from_a_folder(photos, photo_folder):
     index = index_of(["abbey/photo_0.jpg"], flags={"records": "gone"})
     assert photos(index, f"--photos={photo_folder}").read(0) == (photo_folder / "abbey/photo_0.jpg").read_bytes()
 
 
-def test_photos_from_nowhere_or_from_two_places_are_refused(photo_folder):
+def test_photos_from_nowhere_or_from_two_places_are_refused(photos, photo_folder):
     with pytest.raises(InputError, match="--index=given does not tell its records; --records=DIR or --photos=DIR is"):
         photos(index_of(["a"]))
     with pytest.raises(InputError, match="--photos does not go with --records and --split"):
