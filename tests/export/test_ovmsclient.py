@@ -104,7 +104,7 @@ def test_a_deadline(connect, tmp_path, make_endpoint):
         client = connect(make_endpoint(server))
         np.testing.assert_array_equal(client.predict({"steps": np.array(3, np.int32)}, "slow", 1), 3)
         with pytest.raises(TimeoutError):
-            client.predict({"steps": np.array(40_000, np.int32)}, "slow", 1, timeout=0.1)
+            client.predict({"steps": np.array(400_000, np.int32)}, "slow", 1, timeout=0.1)
 
 
 def test_over_tls(photo_base, photos, expected, certificates, ssl_config, tmp_path):
