@@ -34,7 +34,7 @@ def test_killed_at_random_instants_and_started_again_it_gives_the_same_bytes(fla
     done = extract(*flags, f"--output={tmp_path}/whole")
     assert done.returncode == 0, done.stderr
     assert "30 descriptors of 256 dimensions (30 now, " in done.stdout and "network" in done.stdout
-    rng, kills = np.random.default_rng(), 0
+    rng, kills = np.random.default_rng(0), 0
     slowly = [sys.executable, "-c", SLOWLY, *flags, f"--output={tmp_path}/cut"]
     while True:
         committed = set((tmp_path / "cut").glob("shards/*.json"))
@@ -60,7 +60,7 @@ def test_killed_at_random_instants_and_started_again_it_gives_the_same_bytes(fla
     assert "Traceback" not in refused.stderr
 
 
-# Each batch takes a twentieth of a second longer, so that a kill hits the midst of the work.
+# Each batch takes a third of a second longer: a shard of three outlasts the wait before a kill.
 SLOWLY = """
 import sys, time
 from pipelines import extract, script
@@ -68,7 +68,7 @@ from tfretrieval import console
 console.quiet_tensorflow()
 from tfretrieval import extraction
 timed = extraction._timed
-extraction._timed = lambda *given: (time.sleep(0.05), timed(*given))[1]
+extraction._timed = lambda *given: (time.sleep(0.33), timed(*given))[1]
 script.run_main(extract.main)
 """
 
