@@ -102,7 +102,8 @@ def test_the_card_tells_the_index(version, saved):
     }
 
 
-@pytest.mark.parametrize("kind", [pytest.param("int8", marks=pytest.mark.slow), "pq"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["int8", "pq"])
 def test_smaller_indexes_find_most_of_the_same(source, saved, tmp_path, kind):
     settings = IndexSettings(str(saved), kind, 8 if kind == "pq" else 0)
     smaller = write_version(source, tmp_path / "model", {}, index=settings)

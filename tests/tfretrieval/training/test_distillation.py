@@ -142,6 +142,7 @@ def test_a_network_as_teacher_is_resumed_to_the_same_bits(training_set, tiny_run
     assert (tmp_path / "whole" / "teacher" / "vectors.npy").is_file() is not online
 
 
+@pytest.mark.slow
 def test_online_the_teacher_sees_the_students_views_and_stays_as_it_is(training_set, tiny_run, tmp_path):
     """A student that begins as the teacher, with frozen statistics, has nothing to learn from its own views."""
     backbone = next(layer for layer in tiny_run.load_model().layers if layer.name == "small_resnet")

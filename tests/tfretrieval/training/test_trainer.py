@@ -94,6 +94,7 @@ def _steps_per_epoch(run):
     return max(counts) // 2
 
 
+@pytest.mark.slow
 def test_a_batch_in_chunks_moves_the_weights_as_the_whole_batch_does(training_set, tmp_path):
     plain = {**BALANCED, "train_statistics": False, "clip_norm": 0.5}
     whole, history = fit(training_set, tmp_path / "whole", plain)
@@ -193,6 +194,7 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(training_set, tmp_path):
         fit(training_set, tmp_path / "run", {**BALANCED, "learning_rate": 1e30, "warmup": 0, "epochs": 20})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"decay_kind": "coupled", "weight_decay": 0.1}, {"optimizer": "sgd"}])
 def test_decay_and_optimiser_change_what_is_learnt(training_set, tmp_path, capsys, settings):
     plain, _ = fit(training_set, tmp_path / "plain", {**BALANCED, "epochs": 1})
