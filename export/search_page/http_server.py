@@ -7,11 +7,11 @@ import json
 import socket
 import socketserver
 import threading
-import time
 import urllib.parse
 
 from absl import logging
 
+from export.http_bodies import BodyReader
 from export.search_page.api import JSON, Answer, PageApi
 from export.search_page.errors import PageError
 from export.search_page.settings import PageSettings
@@ -130,7 +130,7 @@ class PageServer(http.server.ThreadingHTTPServer):
                 self._changed.notify_all()
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(BodyReader, http.server.BaseHTTPRequestHandler):
     """One connection: reads requests, writes answers."""
 
     server: PageServer
@@ -146,7 +146,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             status, answer = self._respond()
             self._write(status, answer)
         if self.close_connection and status >= 400:
-            self._discard_rest()
+            self.discard_rest()
 
     do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET  # noqa: N815
 
@@ -183,7 +183,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             raise PageError(405, f"{self.command} is not answered at this address.")
         length = self._length()
         with self.server.turn():
-            return self.server.api.answer(self.path, self._received(length))
+            return self.server.api.answer(self.path, self.received(length))
 
     def _check_sender(self) -> None:
         """Refuses what pages of other sites ask, and names that only lead to this machine."""
@@ -210,21 +210,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 413, f"The photo has {int(text):,} bytes, more than the {self.server.max_bytes:,} that are accepted."
             )
         return int(text)
-
-    def _received(self, length: int) -> bytes:
-        body = self.rfile.read(length)
-        if len(body) < length:
-            raise ConnectionError("the browser closed the connection within the photo")
-        return body
-
-    def _discard_rest(self) -> None:
-        """Reads what is still being sent, for a while: closing on unread bytes would throw the answer away too."""
-        end = time.monotonic() + 5
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(1)
-            while time.monotonic() < end and self.rfile.read1(2**16):
-                pass
 
     def _write(self, status: int, answer: Answer) -> None:
         self.send_response(status)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import grpc
 from absl import logging
 
+from export.http_bodies import BodyReader
 from export.server.call import Call
 from export.server.errors import StatusError, invalid
 from export.server.rest_api import RestApi
@@ -148,7 +149,7 @@ class RestServer(http.server.ThreadingHTTPServer):
             self._changed.notify_all()
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(BodyReader, http.server.BaseHTTPRequestHandler):
     """One connection: reads requests, writes answers."""
 
     server: RestServer
@@ -164,7 +165,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             status, kind, text = self._respond()
             self._write(status, text, kind)
         if self.close_connection and status >= 400:
-            self._discard_rest()
+            self.discard_rest()
 
     do_GET = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_POST  # noqa: N815 - the base class looks methods up by these names
 
@@ -216,7 +217,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         length = self._body_length()
         try:
             with self.server.admitted(length):
-                body = self._received(length)
+                body = self.received(length)
                 call = self._call()
                 with self.server.turn(call):
                     return self._answer(body, call)
@@ -242,7 +243,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return False
 
     def _read_body(self) -> bytes:
-        return self._received(self._body_length())
+        return self.received(self._body_length())
 
     def _announced(self) -> int:
         lengths = set(self.headers.get_all("Content-Length", ["0"]))
@@ -261,21 +262,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             raise _TooLargeError
         return length
-
-    def _received(self, length: int) -> bytes:
-        body = self.rfile.read(length)
-        if len(body) < length:
-            raise ConnectionError("the client closed the connection within the body")
-        return body
-
-    def _discard_rest(self) -> None:
-        """Reads what is still being sent, for a while: closing on unread bytes would throw the answer away too."""
-        end = time.monotonic() + 5
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(1)
-            while time.monotonic() < end and self.rfile.read1(2**16):
-                pass
 
     def _write(self, status: int, text: str, kind: str = "application/json") -> None:
         body = text.encode()

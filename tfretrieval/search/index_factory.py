@@ -50,7 +50,7 @@ class IndexOptions:
 
 
 def faiss() -> ModuleType:
-    """Returns the module Faiss, which is not among the packages that the toolkit itself needs.
+    """Returns the module Faiss, imported when an index is first used.
 
     Raises:
         InputError: it is not installed.
